@@ -1,0 +1,274 @@
+#include "base/json.h"
+
+#include <stdlib.h>
+#include <yajl/yajl_parse.h>
+
+#include "base/text.h"
+
+enum { JSON_MAX_DEPTH = 200 };
+
+struct builder {
+    struct arena *mem;
+    struct json *open[JSON_MAX_DEPTH];
+    struct json *last[JSON_MAX_DEPTH]; /* last child of open[i] */
+    int depth;
+    struct json *root;
+    struct slice key;
+    const char *why;
+};
+
+static struct json *add_node(struct builder *b, enum json_kind kind)
+{
+    struct json *v = arena_zalloc(b->mem, sizeof *v);
+
+    if (!v) {
+        b->why = "too large";
+        return NULL;
+    }
+    v->kind = kind;
+    v->key = b->key;
+    b->key = SLICE_NULL;
+    if (b->depth == 0) {
+        b->root = v;
+        return v;
+    }
+    struct json **last = &b->last[b->depth - 1];
+    if (*last)
+        (*last)->next = v;
+    else
+        b->open[b->depth - 1]->first = v;
+    *last = v;
+    b->open[b->depth - 1]->count++;
+    return v;
+}
+
+static bool copy_text(struct builder *b, const void *p, size_t n, struct slice *out)
+{
+    char *copy = arena_strndup(b->mem, p, n);
+
+    if (!copy)
+        b->why = "too large";
+    *out = slice_of(copy, n);
+    return copy != NULL;
+}
+
+static int on_null(void *ctx)
+{
+    return add_node(ctx, JSON_NULL) != NULL;
+}
+
+static int on_bool(void *ctx, int truth)
+{
+    struct json *v = add_node(ctx, JSON_BOOL);
+
+    if (v)
+        v->truth = truth;
+    return v != NULL;
+}
+
+static int on_number(void *ctx, const char *p, size_t n)
+{
+    struct json *v = add_node(ctx, JSON_NUMBER);
+
+    return v && copy_text(ctx, p, n, &v->text);
+}
+
+static int on_string(void *ctx, const unsigned char *p, size_t n)
+{
+    struct json *v = add_node(ctx, JSON_STRING);
+
+    return v && copy_text(ctx, p, n, &v->text);
+}
+
+static int on_key(void *ctx, const unsigned char *p, size_t n)
+{
+    struct builder *b = ctx;
+
+    return copy_text(b, p, n, &b->key);
+}
+
+static int open_node(struct builder *b, enum json_kind kind)
+{
+    struct json *v = add_node(b, kind);
+
+    if (!v)
+        return 0;
+    if (b->depth == JSON_MAX_DEPTH) {
+        b->why = "nested too deep";
+        return 0;
+    }
+    b->open[b->depth] = v;
+    b->last[b->depth++] = NULL;
+    return 1;
+}
+
+static int on_object(void *ctx)
+{
+    return open_node(ctx, JSON_OBJECT);
+}
+
+static int on_array(void *ctx)
+{
+    return open_node(ctx, JSON_ARRAY);
+}
+
+static int on_end(void *ctx)
+{
+    ((struct builder *)ctx)->depth--;
+    return 1;
+}
+
+static const yajl_callbacks callbacks = {
+    .yajl_null = on_null,
+    .yajl_boolean = on_bool,
+    .yajl_number = on_number,
+    .yajl_string = on_string,
+    .yajl_start_map = on_object,
+    .yajl_map_key = on_key,
+    .yajl_end_map = on_end,
+    .yajl_start_array = on_array,
+    .yajl_end_array = on_end,
+};
+
+const struct json *json_parse(struct slice text, struct arena *mem, struct err *err)
+{
+    struct builder b = {.mem = mem};
+    yajl_handle parser = yajl_alloc(&callbacks, NULL, &b);
+
+    yajl_status status = yajl_parse(parser, text.p, text.n);
+    if (status == yajl_status_ok)
+        status = yajl_complete_parse(parser);
+    size_t at = yajl_get_bytes_consumed(parser);
+    if (status != yajl_status_ok && !b.why) {
+        unsigned char *why = yajl_get_error(parser, 0, text.p, text.n);
+        size_t n = strcspn((const char *)why, "\n");
+
+        err_set(err, ERR_REJECT, "byte %zu: %.*s", at, (int)n, (const char *)why);
+        yajl_free_error(parser, why);
+    } else if (status != yajl_status_ok) {
+        err_set(err, ERR_REJECT, "byte %zu: %s", at, b.why);
+    } else if (!b.root) {
+        status = yajl_status_error;
+        err_set(err, ERR_REJECT, "no JSON value");
+    }
+    yajl_free(parser);
+    return status == yajl_status_ok ? b.root : NULL;
+}
+
+const struct json *json_get(const struct json *of, const char *key)
+{
+    const struct json *found = NULL;
+
+    if (!of || of->kind != JSON_OBJECT)
+        return NULL;
+    json_each (v, of) {
+        if (slice_is(v->key, key))
+            found = v;
+    }
+    return found;
+}
+
+struct slice json_get_string(const struct json *of, const char *key)
+{
+    const struct json *v = json_get(of, key);
+
+    return v && v->kind == JSON_STRING ? v->text : SLICE_NULL;
+}
+
+static void write_children(struct buf *b, const struct json *v)
+{
+    json_each (child, v) {
+        if (child != v->first)
+            buf_add_byte(b, ',');
+        if (v->kind == JSON_OBJECT) {
+            json_add_string(b, child->key);
+            buf_add_byte(b, ':');
+        }
+        json_write(b, child);
+    }
+}
+
+void json_write(struct buf *b, const struct json *v)
+{
+    switch (v->kind) {
+    case JSON_NULL:
+        buf_add_str(b, "null");
+        break;
+    case JSON_BOOL:
+        buf_add_str(b, v->truth ? "true" : "false");
+        break;
+    case JSON_NUMBER:
+        buf_add_slice(b, v->text);
+        break;
+    case JSON_STRING:
+        json_add_string(b, v->text);
+        break;
+    case JSON_ARRAY:
+        buf_add_byte(b, '[');
+        write_children(b, v);
+        buf_add_byte(b, ']');
+        break;
+    case JSON_OBJECT:
+        buf_add_byte(b, '{');
+        write_children(b, v);
+        buf_add_byte(b, '}');
+        break;
+    }
+}
+
+/* An integer beyond 2^53 is not compared as a double: two different ids would look alike. */
+static bool number_equal(struct slice a, struct slice b)
+{
+    int64_t i;
+    int64_t j;
+
+    if (slice_eq(a, b))
+        return true;
+    if (text_to_i64(a, INT64_MIN, INT64_MAX, &i) && text_to_i64(b, INT64_MIN, INT64_MAX, &j))
+        return i == j;
+    double x = strtod((const char *)a.p, NULL);
+    double y = strtod((const char *)b.p, NULL);
+    return x == y && x > -9007199254740992.0 && x < 9007199254740992.0;
+}
+
+static bool object_equal(const struct json *a, const struct json *b)
+{
+    const struct json *guess = b->first; /* members mostly come in the same order */
+
+    json_each (member, a) {
+        const struct json *other = guess;
+
+        if (!other || !slice_eq(other->key, member->key))
+            other = json_get(b, (const char *)member->key.p);
+        if (!other || !json_equal(member, other))
+            return false;
+        guess = other->next;
+    }
+    return true;
+}
+
+bool json_equal(const struct json *a, const struct json *b)
+{
+    if (a->kind != b->kind || a->count != b->count)
+        return false;
+    switch (a->kind) {
+    case JSON_NULL:
+        return true;
+    case JSON_BOOL:
+        return a->truth == b->truth;
+    case JSON_NUMBER:
+        return number_equal(a->text, b->text);
+    case JSON_STRING:
+        return slice_eq(a->text, b->text);
+    case JSON_OBJECT:
+        return object_equal(a, b);
+    case JSON_ARRAY:
+        break;
+    }
+    const struct json *y = b->first;
+    for (const struct json *x = a->first; x; x = x->next, y = y->next) {
+        if (!json_equal(x, y))
+            return false;
+    }
+    return true;
+}

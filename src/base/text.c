@@ -1,0 +1,239 @@
+#include "base/text.h"
+
+/* Length of the well-formed sequence at p (n bytes left), or 0. Unicode 15, table 3-7. */
+static size_t utf8_step(const uint8_t *p, size_t n)
+{
+    uint8_t c = p[0];
+
+    if (c < 0x80)
+        return 1;
+    if (c < 0xc2 || c > 0xf4)
+        return 0;
+    size_t len = c < 0xe0 ? 2 : c < 0xf0 ? 3 : 4;
+    if (n < len)
+        return 0;
+    uint8_t low = c == 0xe0 ? 0xa0 : c == 0xf0 ? 0x90 : 0x80;
+    uint8_t high = c == 0xed ? 0x9f : c == 0xf4 ? 0x8f : 0xbf;
+    if (p[1] < low || p[1] > high)
+        return 0;
+    for (size_t i = 2; i < len; i++) {
+        if ((p[i] & 0xc0) != 0x80)
+            return 0;
+    }
+    return len;
+}
+
+bool utf8_valid(struct slice s)
+{
+    for (size_t i = 0; i < s.n;) {
+        size_t step = utf8_step(s.p + i, s.n - i);
+
+        if (!step)
+            return false;
+        i += step;
+    }
+    return true;
+}
+
+/* 1: copied as it is; 0: needs a look. */
+static const uint8_t json_plain[256] = {
+    [0x20] = 1, [0x21] = 1, [0x23 ... 0x5b] = 1, [0x5d ... 0x7e] = 1, [0x7f] = 1,
+};
+
+static size_t json_escape(struct buf *b, const uint8_t *p, size_t n)
+{
+    static const char short_forms[] = {
+        ['\b'] = 'b', ['\t'] = 't', ['\n'] = 'n', ['\f'] = 'f', ['\r'] = 'r'};
+    uint8_t c = p[0];
+
+    if (c == '"' || c == '\\') {
+        buf_add(b, (uint8_t[]){'\\', c}, 2);
+        return 1;
+    }
+    if (c < sizeof short_forms && short_forms[c]) {
+        buf_add(b, (uint8_t[]){'\\', (uint8_t)short_forms[c]}, 2);
+        return 1;
+    }
+    if (c < 0x20) {
+        buf_printf(b, "\\u%04x", c);
+        return 1;
+    }
+    size_t step = utf8_step(p, n);
+    if (step) {
+        buf_add(b, p, step);
+        return step;
+    }
+    buf_add(b, "\xef\xbf\xbd", 3);
+    /* One replacement for a cut-off sequence: skip the continuation bytes that belong to it. */
+    size_t skip = 1;
+    size_t most = c >= 0xf0 ? 4 : c >= 0xe0 ? 3 : c >= 0xc2 ? 2 : 1;
+    while (skip < most && skip < n && (p[skip] & 0xc0) == 0x80)
+        skip++;
+    return skip;
+}
+
+void json_add_string(struct buf *b, struct slice s)
+{
+    buf_add_byte(b, '"');
+    for (size_t i = 0; i < s.n;) {
+        size_t start = i;
+
+        while (i < s.n && json_plain[s.p[i]])
+            i++;
+        buf_add(b, s.p + start, i - start);
+        if (i < s.n)
+            i += json_escape(b, s.p + i, s.n - i);
+    }
+    buf_add_byte(b, '"');
+}
+
+void text_add_base64(struct buf *b, struct slice s)
+{
+    static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    uint8_t *to = buf_room(b, (s.n + 2) / 3 * 4);
+
+    if (!to)
+        return;
+    for (size_t i = 0; i < s.n; i += 3) {
+        size_t left = s.n - i;
+        uint32_t v = (uint32_t)s.p[i] << 16 | (left > 1 ? (uint32_t)s.p[i + 1] << 8 : 0) |
+                     (left > 2 ? s.p[i + 2] : 0);
+        *to++ = (uint8_t)digits[v >> 18];
+        *to++ = (uint8_t)digits[v >> 12 & 63];
+        *to++ = left > 1 ? (uint8_t)digits[v >> 6 & 63] : '=';
+        *to++ = left > 2 ? (uint8_t)digits[v & 63] : '=';
+    }
+    b->len += (s.n + 2) / 3 * 4;
+}
+
+void text_add_hex(struct buf *b, struct slice s)
+{
+    uint8_t *to = buf_room(b, s.n * 2);
+
+    if (!to)
+        return;
+    for (size_t i = 0; i < s.n; i++) {
+        *to++ = (uint8_t)"0123456789abcdef"[s.p[i] >> 4];
+        *to++ = (uint8_t)"0123456789abcdef"[s.p[i] & 15];
+    }
+    b->len += s.n * 2;
+}
+
+void text_add_i64(struct buf *b, int64_t v)
+{
+    uint8_t digits[20];
+    size_t n = 0;
+    uint64_t u = v < 0 ? 0 - (uint64_t)v : (uint64_t)v;
+
+    do {
+        digits[sizeof digits - ++n] = (uint8_t)('0' + u % 10);
+        u /= 10;
+    } while (u);
+    if (v < 0)
+        buf_add_byte(b, '-');
+    buf_add(b, digits + sizeof digits - n, n);
+}
+
+static bool is_blank(uint8_t c)
+{
+    return c == ' ' || c == '\t' || c == '\r' || c == '\n';
+}
+
+struct slice text_trim(struct slice s)
+{
+    while (s.n && is_blank(s.p[0])) {
+        s.p++;
+        s.n--;
+    }
+    while (s.n && is_blank(s.p[s.n - 1]))
+        s.n--;
+    return s;
+}
+
+bool text_to_i64(struct slice s, int64_t min, int64_t max, int64_t *out)
+{
+    bool minus = s.n && s.p[0] == '-';
+    size_t i = minus || (s.n && s.p[0] == '+');
+    int64_t v = 0;
+
+    if (i == s.n)
+        return false;
+    for (; i < s.n; i++) {
+        int digit = s.p[i] - '0';
+
+        if (digit < 0 || digit > 9 || __builtin_mul_overflow(v, 10, &v) ||
+            (minus ? __builtin_sub_overflow(v, digit, &v) : __builtin_add_overflow(v, digit, &v)))
+            return false;
+    }
+    if (v < min || v > max)
+        return false;
+    *out = v;
+    return true;
+}
+
+enum { NAME_MAX_BYTES = 63 };
+
+static unsigned min3(unsigned a, unsigned b, unsigned c)
+{
+    unsigned m = a < b ? a : b;
+
+    return m < c ? m : c;
+}
+
+unsigned text_distance(struct slice a, struct slice b)
+{
+    unsigned rows[3][NAME_MAX_BYTES + 1];
+
+    if (a.n > NAME_MAX_BYTES || b.n > NAME_MAX_BYTES)
+        return (unsigned)(a.n > b.n ? a.n : b.n);
+    for (unsigned j = 0; j <= b.n; j++)
+        rows[0][j] = j;
+    for (unsigned i = 1; i <= a.n; i++) {
+        unsigned *row = rows[i % 3];
+        const unsigned *up = rows[(i + 2) % 3];
+        const unsigned *up2 = rows[(i + 1) % 3];
+
+        row[0] = i;
+        for (unsigned j = 1; j <= b.n; j++) {
+            unsigned cost = a.p[i - 1] != b.p[j - 1];
+
+            row[j] = min3(up[j] + 1, row[j - 1] + 1, up[j - 1] + cost);
+            if (i > 1 && j > 1 && a.p[i - 1] == b.p[j - 2] && a.p[i - 2] == b.p[j - 1] &&
+                up2[j - 2] + 1 < row[j])
+                row[j] = up2[j - 2] + 1;
+        }
+    }
+    return rows[a.n % 3][b.n];
+}
+
+const char *text_nearest(struct slice word, const char *const *names)
+{
+    const char *best = NULL;
+    unsigned best_distance = (unsigned)(word.n / 3 + 1);
+
+    for (; *names; names++) {
+        unsigned d = text_distance(word, slice_str(*names));
+
+        if (d <= best_distance && (!best || d < best_distance)) {
+            best = *names;
+            best_distance = d;
+        }
+    }
+    return best;
+}
+
+bool text_same_nocase(struct slice a, struct slice b)
+{
+    if (a.n != b.n)
+        return false;
+    for (size_t i = 0; i < a.n; i++) {
+        uint8_t x = a.p[i];
+        uint8_t y = b.p[i];
+
+        x |= (uint8_t)(x >= 'A' && x <= 'Z' ? 0x20 : 0);
+        y |= (uint8_t)(y >= 'A' && y <= 'Z' ? 0x20 : 0);
+        if (x != y)
+            return false;
+    }
+    return true;
+}
