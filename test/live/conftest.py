@@ -1,0 +1,79 @@
+"""Fixtures over the real servers: started when they don't run, left as they were found."""
+import pathlib
+import re
+import uuid
+
+import pytest
+import servers
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _servers():
+    started = servers.ensure("cassandra", "elasticsearch")
+    yield
+    servers.stop(*started)
+
+
+@pytest.fixture(scope="session")
+def cassandra():
+    """Where Cassandra listens: .host, .port"""
+    return servers.address("cassandra")
+
+
+@pytest.fixture(scope="session")
+def elastic():
+    """Elasticsearch: servers.Elastic"""
+    return servers.elastic()
+
+
+@pytest.fixture(scope="session")
+def db():
+    """One session of the Python driver for all tests; no keyspace is set."""
+    session = servers.session()
+    yield session
+    session.cluster.shutdown()
+
+
+@pytest.fixture(scope="module")
+def keyspace(request, db):
+    """The name of a keyspace that this test module has for itself."""
+    module = re.sub(r"\W", "_", request.module.__name__).lower()[-24:]
+    name = f"t_{module}_{uuid.uuid4().hex[:6]}"
+    servers.create_keyspace(db, name)
+    yield name
+    db.execute(f"DROP KEYSPACE IF EXISTS {name}", timeout=60)
+
+
+@pytest.fixture
+def index(request, elastic):
+    """The name of an index that does not exist yet; deleted afterwards, with all that begin with it."""
+    name = f"t_{re.sub(r'[^a-z0-9]', '_', request.node.name.lower())[:40]}_{uuid.uuid4().hex[:6]}"
+    yield name
+    elastic.delete(name + "*")
+
+
+@pytest.fixture
+def program(tmp_path):
+    """The program under test, its home and working folder in tmp_path: servers.Program"""
+    return servers.Program(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def password_file(tmp_path_factory):
+    path = tmp_path_factory.mktemp("secret") / "password"
+    path.write_text(servers.setting("PASSWORD") + "\n")
+    path.chmod(0o600)
+    return path
+
+
+@pytest.fixture(scope="session")
+def cassandra_args(cassandra, password_file):
+    """Flags that log in to Cassandra."""
+    return ["--cassandra-hosts", cassandra.host, "--cassandra-port", cassandra.port,
+            "--cassandra-username", servers.setting("USER"), "--cassandra-password-file", password_file]
+
+
+@pytest.fixture(scope="session")
+def tls():
+    """tls("ca.pem"): a file of the test authority."""
+    return lambda name: pathlib.Path(servers.tls(name))
