@@ -3,7 +3,7 @@ import json
 
 import pytest
 
-from conftest import says
+from flow import says
 from peer_http import Reply
 
 

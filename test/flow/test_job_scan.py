@@ -1,7 +1,7 @@
 """Ids from tables: parallel scans, keyspaces, id forms, other columns."""
 import pytest
 
-from conftest import counted, says, sunbird
+from flow import Job, counted, says, sunbird
 from peer_cql import INVALID, OVERLOADED, READ_TIMEOUT, close, encode, error, key_token, page, Type
 
 
@@ -50,7 +50,6 @@ def test_consistency_can_be_chosen(job, ring):
 def test_scan_of_several_nodes_asks_each_for_its_own_ranges(program, api, make_ring):
     ring = sunbird(make_ring(nodes=3), users=300)
     with ring:
-        from conftest import Job
         says(Job(program, ring, api).run(), code=0)
         assert len(api.ids()) == len(set(api.ids())) == 300
         scans = [p for p in ring.pages("token\\(") if p.rows]

@@ -1,0 +1,375 @@
+"""Runs: killed, interrupted, resumed, locked."""
+import collections
+import os
+import re
+import signal
+import threading
+import time
+
+import pytest
+
+from flow import Job, says
+from peer_cql import call
+from peer_http import Reply, SyncApi
+from program import wait_for_text
+
+IDS = ["id-%03d" % n for n in range(40)]
+
+
+def at_least_once(api, ids, in_flight):
+    """Every id was accepted; only ids of blocks that were in flight at a kill came twice."""
+    sent = collections.Counter(i for b in api.blocks() for i in b)
+    assert set(sent) == set(ids), set(ids) - set(sent)
+    twice = {i for i, n in sent.items() if n > 1}
+    assert twice <= set(in_flight), "sent again though answered: %s" % sorted(twice - set(in_flight))
+
+
+def in_flight_blocks(api):
+    return [i for c in api.calls if c.end is None or c.status is None for i in c.json["request"]["objectIds"]]
+
+
+@pytest.mark.parametrize("number", [1, 2, 5, 10])
+def test_killed_during_a_call(job, api, program, number):
+    api.script(number, Reply(fault="hang"))
+    p = job.start(ids=IDS, block=4)
+    api.wait_for(lambda calls: len(calls) >= number)
+    program.kill(p)
+    flying = api.calls[-1].json["request"]["objectIds"]
+    says(job.run(ids=IDS, block=4), "resum|goes on|continu", code=0)
+    at_least_once(api, IDS, flying)
+
+
+@pytest.mark.parametrize("workers", [3])
+def test_killed_with_several_calls_in_flight(job, api, program, workers):
+    hold = threading.Event()
+    api.always = lambda req: hold.wait(10) and None if req.number > 4 else None
+    p = job.start("--workers", workers, ids=IDS, block=4)
+    api.wait_for(lambda calls: len(calls) >= 4 + workers)
+    time.sleep(0.02)
+    program.kill(p)
+    flying = [i for c in api.calls[4 - workers:] for i in c.json["request"]["objectIds"]]
+    hold.set()
+    says(job.run("--workers", workers, ids=IDS, block=4), code=0)
+    at_least_once(api, IDS, flying)
+
+
+def test_killed_again_and_again(job, api, program):
+    """Each time after a few more calls: the whole is still sent, and only blocks in flight repeat."""
+    flying = []
+    for _ in range(30):
+        stop_at = len(api.calls) + 2
+        api.scripts.clear()
+        api.script(stop_at, Reply(fault="hang"))
+        p = job.start(ids=IDS, block=4)
+        while p.poll() is None and len(api.calls) < stop_at:
+            time.sleep(0.002)
+        if p.poll() is not None:
+            assert program.finish(p).code == 0
+            break
+        program.kill(p)
+        flying += api.calls[-1].json["request"]["objectIds"]
+    else:
+        raise AssertionError("no progress in thirty runs")
+    at_least_once(api, IDS, flying)
+
+
+@pytest.mark.parametrize("page", [1, 2, 6])
+def test_killed_during_a_table_scan(program, api, make_ring, page):
+    from flow import sunbird
+    ring = sunbird(make_ring(page_rows=7), users=100)
+    stop = threading.Event()
+    seen = threading.Event()
+    ring.on("EXECUTE", "token\\(", do=call(lambda r: (seen.set(), stop.wait(10))), times=None, skip=page - 1)
+    ring.start()
+    job = Job(program, ring, api)
+    p = job.start("--scan-workers", 1, block=5)
+    assert seen.wait(10)
+    time.sleep(0.05)
+    program.kill(p)
+    stop.set()
+    before = [i for b in api.blocks() for i in b]
+    says(job.run("--scan-workers", 1, block=5), code=0)
+    sent = collections.Counter(i for b in api.blocks() for i in b)
+    assert set(sent) == {"user-%04d" % i for i in range(100)}
+    assert sum(n - 1 for n in sent.values()) <= 5, "more than the block in flight came twice"
+    assert len(set(before)) == len(before)
+
+
+def test_killed_at_any_moment_of_a_scan(program, api, make_ring):
+    from flow import sunbird
+    ring = sunbird(make_ring(page_rows=9), users=200)
+    ring.start()
+    job = Job(program, ring, api)
+    api.always = Reply(200, SyncApi.answer({"response": "SUCCESS"}), delay=0.002)
+    kills = 0
+    for n in range(60):
+        p = job.start("--scan-workers", 2, block=5)
+        try:
+            p.wait(0.03 + 0.007 * n)
+        except Exception:
+            program.kill(p)
+            kills += 1
+            continue
+        r = program.finish(p)
+        assert r.code == 0, r
+        break
+    else:
+        raise AssertionError("no progress in sixty runs")
+    sent = collections.Counter(i for b in api.blocks() for i in b)
+    assert set(sent) == {"user-%04d" % i for i in range(200)}
+    assert sum(k - 1 for k in sent.values()) <= 5 * kills
+
+
+def test_the_distinct_course_ids_of_a_batch_scan_survive_a_kill(job, api, ring, program):
+    ring.tables["sunbird_courses", "course_batch"].put([("do_%03d" % c, "b%d" % b, "n") for c in range(30) for b in range(4)])
+    ring.page_rows = 3
+    api.script(3, Reply(fault="hang"))
+    p = job.start(table="course_batch", type="batch", block=4)
+    api.wait_for(lambda calls: len(calls) >= 3)
+    program.kill(p)
+    flying = api.calls[-1].json["request"]["objectIds"]
+    says(job.run(table="course_batch", type="batch", block=4), code=0)
+    at_least_once(api, ["do_%03d" % c for c in range(30)], flying)
+
+
+def test_standard_input_is_spooled_and_resumed(job, api, program):
+    text = "".join(i + "\n" for i in IDS)
+    api.script(3, Reply(fault="hang"))
+    p = job.start(id_file="-", stdin=text, block=4)
+    api.wait_for(lambda calls: len(calls) >= 3)
+    program.kill(p)
+    flying = api.calls[-1].json["request"]["objectIds"]
+    says(job.run(id_file="-", stdin=text, block=4), code=0)
+    at_least_once(api, IDS, flying)
+
+
+def test_a_changed_file_is_an_error_that_names_fresh(job, api, program):
+    api.script(2, Reply(fault="hang"))
+    p = job.start(ids=IDS, block=4)
+    api.wait_for(lambda calls: len(calls) >= 2)
+    program.kill(p)
+    before = len(api.calls)
+    changed = IDS[:-1] + ["id-999"]
+    says(job.run(ids=changed, block=4), r"ids\.csv", "changed", "--fresh", code=2)
+    assert len(api.calls) == before
+    says(job.run("--fresh", ids=changed, block=4), code=0)
+    assert [i for c in api.calls[before:] for i in c.json["request"]["objectIds"]] == changed
+
+
+def test_fresh_starts_over(job, api, program):
+    api.script(3, Reply(fault="hang"))
+    p = job.start(ids=IDS, block=4)
+    api.wait_for(lambda calls: len(calls) >= 3)
+    program.kill(p)
+    before = len(api.calls)
+    says(job.run("--fresh", ids=IDS, block=4), code=0)
+    assert [i for c in api.calls[before:] for i in c.json["request"]["objectIds"]] == IDS
+
+
+def test_block_size_and_workers_may_differ_on_resume(job, api, program):
+    api.script(3, Reply(fault="hang"))
+    p = job.start(ids=IDS, block=4)
+    api.wait_for(lambda calls: len(calls) >= 3)
+    program.kill(p)
+    flying = api.calls[-1].json["request"]["objectIds"]
+    says(job.run("--workers", 2, ids=IDS, block=10, pause=1), "resum|goes on|continu", code=0)
+    at_least_once(api, IDS, flying)
+
+
+def test_another_object_type_is_another_run(job, api, program):
+    api.script(3, Reply(fault="hang"))
+    p = job.start(ids=IDS, block=4)
+    api.wait_for(lambda calls: len(calls) >= 3)
+    program.kill(p)
+    before = len(api.calls)
+    says(job.run(ids=IDS, block=4, type="organisation", table="organisation"), code=0)
+    assert sorted(i for c in api.calls[before:] for i in c.json["request"]["objectIds"]) == IDS
+
+
+def test_a_finished_run_is_not_continued(job, api):
+    says(job.run(ids=IDS), code=0)
+    says(job.run(ids=IDS), code=0)
+    assert api.ids() == IDS + IDS
+
+
+def test_a_run_that_ended_with_failures_is_not_continued(job, api):
+    api.script(1, api.error(400))
+    says(job.run(ids=IDS, block=20), code=1)
+    says(job.run(ids=IDS, block=20), code=0)
+    assert api.blocks()[2:] == [IDS[:20], IDS[20:]]
+
+
+def test_a_dry_run_neither_resumes_nor_is_resumed(job, api, program):
+    api.script(2, Reply(fault="hang"))
+    p = job.start(ids=IDS, block=4)
+    api.wait_for(lambda calls: len(calls) >= 2)
+    program.kill(p)
+    says(job.run(ids=IDS, dry_run="true"), code=0)
+    assert (program.cwd / "syncIds.csv").read_text().split() == IDS
+    flying = api.calls[-1].json["request"]["objectIds"]
+    says(job.run(ids=IDS, block=4), "resum|goes on|continu", code=0)
+    at_least_once(api, IDS, flying)
+
+
+# ---- signals
+
+def test_interrupt_finishes_what_is_in_flight_and_exits_130(job, api, program):
+    release = threading.Event()
+    api.script(3, lambda req: release.wait(10) and None)
+    p = job.start(ids=IDS, block=4)
+    api.wait_for(lambda calls: len(calls) >= 3)
+    p.send_signal(signal.SIGINT)
+    time.sleep(0.1)
+    release.set()
+    r = says(program.finish(p), "same command|again|resum", code=130)
+    assert len(api.calls) == 3, r
+    says(job.run(ids=IDS, block=4), code=0)
+    at_least_once(api, IDS, [])
+
+
+def test_interrupt_during_a_pause_does_not_wait_for_its_end(job, api, program):
+    p = job.start(ids=IDS, block=4, pause=20000)
+    api.wait_for(lambda calls: calls and calls[0].end)
+    time.sleep(0.05)
+    at = time.monotonic()
+    p.send_signal(signal.SIGINT)
+    assert program.finish(p).code == 130 and time.monotonic() - at < 2
+
+
+def test_interrupt_twice_stops_now(job, api, program):
+    api.script(2, Reply(fault="hang"))
+    p = job.start(ids=IDS, block=4)
+    api.wait_for(lambda calls: len(calls) >= 2)
+    p.send_signal(signal.SIGINT)
+    time.sleep(0.1)
+    at = time.monotonic()
+    p.send_signal(signal.SIGINT)
+    assert program.finish(p).code == 130 and time.monotonic() - at < 2
+    flying = api.calls[-1].json["request"]["objectIds"]
+    says(job.run(ids=IDS, block=4), code=0)
+    at_least_once(api, IDS, flying)
+
+
+def test_sigterm_is_an_interrupt(job, api, program):
+    p = job.start(ids=IDS, block=4, pause=20000)
+    api.wait_for(lambda calls: calls and calls[0].end)
+    p.send_signal(signal.SIGTERM)
+    assert program.finish(p).code == 130
+
+
+def test_interrupt_while_waiting_to_retry(job, api, program):
+    api.always = Reply(503, headers={"Retry-After": "60"})
+    p = job.start(ids=IDS, block=4)
+    api.wait_for(lambda calls: calls and calls[0].end)
+    time.sleep(0.1)
+    p.send_signal(signal.SIGINT)
+    assert program.finish(p, 5).code == 130
+
+
+# ---- locks and the journal
+
+def test_the_same_run_twice_at_once_names_the_pid(job, api, program):
+    api.script(2, Reply(fault="hang"))
+    p = job.start(ids=IDS, block=4)
+    api.wait_for(lambda calls: len(calls) >= 2)
+    says(job.run(ids=IDS, block=4), r"\b%d\b" % p.pid, code=2)
+    assert len(api.calls) == 2
+    program.kill(p)
+
+
+def test_another_run_at_the_same_time_is_fine(job, api, program):
+    api.script(2, Reply(fault="hang"))
+    p = job.start(ids=IDS, block=4)
+    api.wait_for(lambda calls: len(calls) >= 2)
+    program.file("other.csv", "x1\nx2\n")
+    says(job.run(id_file="other.csv"), code=0)
+    assert "x1" in api.ids()
+    program.kill(p)
+
+
+def test_a_lock_of_a_dead_process_is_no_lock(job, api, program):
+    api.script(1, Reply(fault="hang"))
+    p = job.start(ids=IDS, block=4)
+    api.wait_for(lambda calls: calls)
+    program.kill(p)
+    says(job.run(ids=IDS, block=4), code=0)
+
+
+def test_a_corrupt_journal_is_named(job, api, program):
+    program.state.mkdir()
+    (program.state / "journal.db").write_bytes(b"this is no database, but it is long enough" * 100)
+    says(job.run(ids=IDS), r"journal\.db", "not a database|corrupt|damaged|malformed", code=4)
+    assert not api.calls
+
+
+def test_a_journal_of_a_newer_version_is_refused(job, api, program):
+    import sqlite3
+    says(job.run(ids=["a"]), code=0)
+    db = sqlite3.connect(program.state / "journal.db")
+    db.execute("PRAGMA user_version = 9999")
+    db.close()
+    r = says(job.run(ids=["b"]), r"journal\.db", "version")
+    assert r.code in (2, 4) and api.ids() == ["a"]
+
+
+def test_a_state_folder_that_cannot_be_made(job, api, program):
+    program.file("plain", "x")
+    program.common = ["--state-dir", str(program.cwd / "plain" / "state")]
+    r = says(job.run(ids=["a"]), "plain")
+    assert r.code in (2, 4) and not api.calls
+
+
+def test_a_log_folder_that_is_a_file(job, api, program):
+    f = program.file("plain", "x")
+    args = job.args(ids=["a"])
+    args[args.index("--log-dir") + 1] = str(f)
+    r = says(program.run(*args), "plain")
+    assert r.code in (2, 4) and not api.calls
+
+
+def test_a_full_disk_in_the_log_folder_stops_resumable(job, api, program):
+    small = program.cwd / "small"
+    small.mkdir()
+    if os.geteuid() or os.system("mount -t tmpfs -o size=16k none '%s' 2>/dev/null" % small):
+        pytest.skip("no right to mount")
+    try:
+        args = job.args(ids=IDS, block=1)
+        args[args.index("--log-dir") + 1] = str(small)
+        r = says(program.run(*args), re.escape(str(small)), "No space left", code=4)
+        sent = len(api.calls)
+        assert 0 < sent < len(IDS), r
+    finally:
+        os.system("umount '%s'" % small)
+    says(job.run(ids=IDS, block=1), code=0)
+    assert set(api.ids()) == set(IDS) and len(api.ids()) <= len(IDS) + 1
+
+
+# ---- the screen
+
+def test_off_a_terminal_there_are_no_control_characters(job):
+    r = says(job.run(ids=IDS), code=0)
+    assert "\x1b" not in r.err + r.out and "\r" not in r.err + r.out
+
+
+def test_json_log_lines_are_json(job):
+    import json
+    r = says(job.run("--log-format", "json", ids=IDS), code=0)
+    lines = [line for line in r.err.splitlines() if line.startswith("{")]
+    assert lines and all("event" in json.loads(line) for line in lines)
+
+
+def test_runs_list_knows_the_run(job, program):
+    says(job.run(ids=IDS), code=0)
+    r = program.run("runs")
+    assert r.code == 0 and "sync" in r.out and re.search(r"finished|done|complete", r.out, re.I), r
+
+
+def test_the_run_says_that_it_resumes_before_it_calls(job, api, program):
+    api.script(2, Reply(fault="hang"))
+    p = job.start(ids=IDS, block=4)
+    api.wait_for(lambda calls: len(calls) >= 2)
+    program.kill(p)
+    api.script(3, Reply(fault="hang"))
+    p = job.start(ids=IDS, block=4)
+    wait_for_text(p, "(?i)resum|goes on|continu")
+    program.kill(p)
