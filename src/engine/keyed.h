@@ -1,0 +1,106 @@
+/*
+ * engine/keyed.h - documents by ids: from the elements of an objectIds list to Elasticsearch.
+ *
+ * What `serve` calls for each block of ids, under `versioning: sequence` (DESIGN 3.3): keys of an
+ * id, look at what is stored (_mget), read exactly those rows, merge what is preserved, write on
+ * the condition that nothing changed meanwhile, and read again what lost. A row that is missing is
+ * reported; a document is deleted only when we ourselves created it from a row that was gone by
+ * then.
+ *
+ * Threads: a keyed belongs to one worker (it owns a CQL session and an HTTP connection); the
+ * cluster, the plans and the clock behind it are shared.
+ */
+#pragma once
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/cancel.h"
+#include "base/clock.h"
+#include "base/err.h"
+#include "base/json.h"
+#include "base/mem.h"
+#include "cql/cql.h"
+#include "mapping/plan.h"
+#include "sink/elastic.h"
+
+/* Everything borrowed for the life of the keyed. */
+struct keyed_options {
+    struct cql_cluster *cluster;
+    const struct elastic_options *elastic;
+    const struct plan *const *plans; /* one per object type, NULL-terminated */
+    struct clock *clock;
+    struct cancel *cancel;   /* may be NULL */
+    int64_t retry_budget_ms; /* per call of keyed_sync: how long without any progress before it
+                                gives up; 0: 10 minutes */
+    size_t memory_bytes;     /* ceiling for one round of documents; 0: 32 MiB */
+};
+
+enum keyed_outcome {
+    KEYED_OPEN,      /* not settled: keyed_sync() ended with an error before; nothing is known */
+    KEYED_FOUND,     /* has rows, all of them settled: see the counts */
+    KEYED_MISSING,   /* no row */
+    KEYED_DUPLICATE, /* equals an earlier element of the call: `of`; counts are 0 */
+    KEYED_BAD,       /* is no id: reason and text */
+};
+
+/* rows = filtered + merged + documents; documents = indexed + unchanged + stale + failed. */
+struct keyed_counts {
+    uint64_t rows;      /* read for this element */
+    uint64_t filtered;  /* not what its filter asks for */
+    uint64_t merged;    /* already a document of another element of this call */
+    uint64_t documents; /* the rest, each ended as one of the four below */
+    uint64_t indexed;
+    uint64_t unchanged; /* equal to what is stored: not written */
+    uint64_t stale;     /* always 0 under sequence */
+    uint64_t failed;
+    uint64_t contended; /* of the failed: lost against other writers each time */
+    uint64_t gone;      /* rows that were there at the first look only; not among `rows` */
+};
+
+struct keyed_result {
+    enum keyed_outcome outcome;
+    uint32_t of; /* KEYED_DUPLICATE: index of the first */
+    bool ok;     /* FOUND and every one of its documents, merged ones too, is indexed, unchanged or
+                    stale (a duplicate: as its first) */
+    struct keyed_counts counts;
+    char reason[32]; /* "" or of the first failure: bad_id, unknown_column, no_partition_key,
+                        missing, contended, or the type of Elasticsearch's error, ... : stable words
+                      */
+    char text[256];  /* the same for people */
+};
+
+/* Sums of a list of results. ids = duplicate + bad + missing + found (+ open after an error). */
+struct keyed_totals {
+    uint64_t ids, duplicate, bad, missing, found, open;
+    struct keyed_counts counts;
+};
+
+struct keyed;
+
+/* NULL with err. No connection is made before it is needed. */
+struct keyed *keyed_open(const struct keyed_options *o, struct err *err);
+void keyed_free(struct keyed *k);
+AUTO_DEFINE(keyed);
+
+/* The plan of an object type (case matters, as in the original), or NULL. */
+const struct plan *keyed_plan(const struct keyed *k, const char *object_type);
+
+/*
+ * Works off all elements, with retries.
+ *   ids      JSON array: strings (a value of the select's columns), or objects (column filters);
+ *            anything else is bad
+ *   results  ids->count of them, overwritten; conserved (keyed_conserved()) when true is returned
+ * False: ERR_USER (no such type, index missing, a column is gone, no rights), ERR_REACH (refused to
+ * log in, budget spent), ERR_CANCEL, ERR_SYSTEM. Then elements that were not settled are
+ * KEYED_OPEN; the whole call may be repeated.
+ */
+bool keyed_sync(struct keyed *k, const char *object_type, const struct json *ids,
+                struct keyed_result *results, struct err *err);
+
+void keyed_totals_add(struct keyed_totals *t, const struct keyed_result *results, size_t count);
+/* The laws named above hold; else it is a defect (exit 5). */
+bool keyed_conserved(const struct keyed_totals *t);
+
+/* Is everything there: Cassandra answers, and the index of every plan exists. For readiness and
+ * start. */
+bool keyed_check(struct keyed *k, struct err *err);

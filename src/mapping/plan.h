@@ -1,0 +1,103 @@
+/*
+ * mapping/plan.h - a mapping compiled against a live table: rows to documents, pure.
+ *
+ * Compiled once, immutable, shared by all workers: which columns to read, how an id becomes a key,
+ * and for each field of the document how it is written straight from the row's bytes. The same row
+ * and plan give the same bytes. Threads: shared freely.
+ */
+#pragma once
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/buf.h"
+#include "base/err.h"
+#include "base/json.h"
+#include "base/mem.h"
+#include "mapping/file.h"
+#include "model/schema.h"
+
+struct plan;
+
+/*
+ * Both are borrowed: they outlive the plan. NULL with ERR_USER, "FILE:LINE:COLUMN: ..." for what
+ * does not fit the table (a column that is not there, two columns of one name, an id that is not
+ * made of key columns, a field that Elasticsearch refuses).
+ */
+struct plan *plan_compile(const struct mapping *m, const struct schema *s, struct err *err);
+void plan_free(struct plan *p);
+AUTO_DEFINE(plan);
+
+const char *plan_object(const struct plan *p);
+const char *plan_index(const struct plan *p);
+const struct schema *plan_schema(const struct plan *p);
+const struct mapping *plan_mapping(const struct plan *p);
+
+/* The columns of the primary key, in key order: partition key first. */
+uint16_t plan_key_count(const struct plan *p);
+
+/* ---- what to read -----------------------------------------------------------------------------
+ */
+
+/* SELECT <all columns of the document, primary key first> FROM "ks"."t" WHERE <whole primary key> =
+ * ? Valid as long as the plan. */
+const char *plan_read_text(const struct plan *p);
+/* SELECT <primary key> FROM ... WHERE <whole primary key> = ?: is the row there. */
+const char *plan_exists_text(const struct plan *p);
+/* Columns that plan_read_text() selects, primary key first. */
+uint16_t plan_column_count(const struct plan *p);
+
+/* ---- an id of the input -----------------------------------------------------------------------
+ */
+
+/* One WHERE: column <how> value(s), over columns of the schema. */
+struct plan_filter {
+    uint16_t column;      /* index into the schema's columns */
+    uint32_t value_count; /* more than one: IN, or any of them */
+    struct slice *values; /* cells */
+};
+
+/* What an element of the ids asks for. */
+struct plan_query {
+    bool whole_key;       /* every key column has exactly one value: `key` is the row's key */
+    struct slice *key;    /* plan_key_count() cells, when whole_key */
+    char *text;           /* else: the statement that yields keys, then columns of `after` */
+    struct slice *values; /* its values, one per "?" */
+    uint16_t value_count;
+    bool has_token; /* one partition: `partition_key` is its serialised key */
+    struct slice partition_key;
+    struct plan_filter *after; /* filters to be checked on the rows that were read, by our own */
+    uint16_t after_count;
+};
+
+/*
+ *   id    a string, or an object of filters
+ *   mem   the query lives there
+ * False: ERR_REJECT when it is no id; `reason` gets a stable word (bad_id, unknown_column,
+ * no_partition_key, bad_value, empty_id), err->text says more.
+ */
+bool plan_query(const struct plan *p, const struct json *id, struct arena *mem,
+                struct plan_query *out, const char **reason, struct err *err);
+/* Does a row fulfil the filter; `cell` is the column's. */
+bool plan_filter_holds(const struct plan_filter *f, struct slice cell);
+
+/* ---- documents --------------------------------------------------------------------------------
+ */
+
+/* Appends the _id of the row with these key cells (plan_key_count() of them). False: ERR_REJECT (a
+ * null or empty part, or over 512 bytes where the mapping says the form). */
+bool plan_id(const struct plan *p, const struct slice *key, struct buf *out, struct err *err);
+
+/*
+ * Appends the document of a row as compact JSON.
+ *   cells  plan_column_count() of them, as plan_read_text() selects
+ *   id     its _id, for copies of it
+ * False: ERR_REJECT (a value that can't be decoded: names the column), and `out` is cut back.
+ */
+bool plan_write(const struct plan *p, const struct slice *cells, struct slice id, struct buf *out,
+                struct err *err);
+
+/* Is the field to be taken over from the stored document. Never one that the plan writes itself,
+ * also where this row gives it no value. */
+bool plan_preserves(const struct plan *p, struct slice field);
+/* Are there any. */
+bool plan_has_preserve(const struct plan *p);
