@@ -1,0 +1,228 @@
+#include "source/scan.h"
+
+#include <stdlib.h>
+
+enum { FIRST_ROWS = 50, MIN_ROWS = 10, MAX_ROWS = 10000 };
+
+static bool has_column(const uint16_t *columns, uint16_t count, uint16_t wanted)
+{
+    for (uint16_t i = 0; i < count; i++) {
+        if (columns[i] == wanted)
+            return true;
+    }
+    return false;
+}
+
+static void add_token_call(struct buf *b, const struct schema *s)
+{
+    buf_add_str(b, "token(");
+    for (uint16_t i = 0; i < s->partition_key_count; i++) {
+        if (i)
+            buf_add_byte(b, ',');
+        schema_add_quoted(b, s->columns[i].name);
+    }
+    buf_add_byte(b, ')');
+}
+
+static char *statement_text(const struct scan_plan *p)
+{
+    struct buf b;
+
+    buf_init(&b, 1 << 20);
+    buf_add_str(&b, p->partitions_only ? "SELECT DISTINCT " : "SELECT ");
+    for (uint16_t i = 0; i < p->column_count; i++) {
+        if (i)
+            buf_add_byte(&b, ',');
+        schema_add_quoted(&b, p->schema->columns[p->columns[i]].name);
+    }
+    buf_add_str(&b, " FROM ");
+    schema_add_name(&b, p->schema);
+    buf_add_str(&b, " WHERE ");
+    add_token_call(&b, p->schema);
+    buf_add_str(&b, " > ? AND ");
+    add_token_call(&b, p->schema);
+    buf_add_str(&b, " <= ?");
+    char *text = xstrdup(buf_cstr(&b));
+    buf_fini(&b);
+    return text;
+}
+
+void scan_plan_init(struct scan_plan *p, const struct schema *schema, const uint16_t *columns,
+                    uint16_t count)
+{
+    *p = (struct scan_plan){.schema = schema, .partitions_only = true};
+    p->columns = xalloc((size_t)(count + schema->partition_key_count) * sizeof *p->columns);
+    for (uint16_t i = 0; i < count; i++) {
+        p->columns[p->column_count++] = columns[i];
+        if (schema->columns[columns[i]].kind != COLUMN_PARTITION_KEY)
+            p->partitions_only = false;
+    }
+    for (uint16_t key = 0; key < schema->partition_key_count; key++) {
+        if (!has_column(p->columns, p->column_count, key))
+            p->columns[p->column_count++] = key;
+    }
+    p->key_cells = xalloc(schema->partition_key_count * sizeof *p->key_cells);
+    for (uint16_t i = 0; i < p->column_count; i++) {
+        if (p->columns[i] < schema->partition_key_count)
+            p->key_cells[p->columns[i]] = i;
+    }
+    p->text = statement_text(p);
+}
+
+void scan_plan_fini(struct scan_plan *p)
+{
+    free(p->columns);
+    free(p->key_cells);
+    free(p->text);
+    *p = (struct scan_plan){0};
+}
+
+struct scan {
+    const struct scan_plan *plan;
+    struct cql_session *session;
+    struct scan_task task;
+    struct cql_pager *pager;
+    bool by_state; /* entered by a paging state that another process left */
+    uint32_t target_bytes;
+    uint64_t rows_seen;
+    uint64_t bytes_seen;
+    uint32_t page_rows;
+    int64_t done_to;
+    struct slice *cells;     /* of one row */
+    struct slice *key_cells; /* the partition key among them, in key order */
+};
+
+static bool open_pager(struct scan *s, int64_t start, struct slice state, struct err *err)
+{
+    uint64_t from = __builtin_bswap64((uint64_t)start);
+    uint64_t to = __builtin_bswap64((uint64_t)s->task.range.end);
+    struct slice values[] = {slice_of(&from, sizeof from), slice_of(&to, sizeof to)};
+    struct cql_query q = {.text = s->plan->text,
+                          .values = values,
+                          .value_count = 2,
+                          .consistency = s->plan->consistency,
+                          .page_rows = s->page_rows,
+                          .has_token = true,
+                          .token = s->task.range.end,
+                          .keyspace = s->plan->schema->keyspace,
+                          .paging_state = state};
+
+    s->pager = cql_pager_open(s->session, &q, err);
+    return s->pager != NULL;
+}
+
+struct scan *scan_open(struct cql_session *session, const struct scan_plan *plan,
+                       const struct scan_task *task, uint32_t target_bytes, uint32_t first_rows,
+                       struct err *err)
+{
+    AUTO(scan) struct scan *s = xalloc(sizeof *s);
+
+    s->plan = plan;
+    s->session = session;
+    s->task = *task;
+    s->target_bytes = target_bytes;
+    s->page_rows = first_rows ? first_rows : FIRST_ROWS;
+    if (s->page_rows > MAX_ROWS)
+        s->page_rows = MAX_ROWS;
+    s->done_to = task->done_to;
+    s->by_state = task->state.p != NULL;
+    s->cells = xalloc(plan->column_count * sizeof *s->cells);
+    s->key_cells = xalloc(plan->schema->partition_key_count * sizeof *s->key_cells);
+    /* A state belongs to the very query it came from: the same ends of the range. */
+    if (!open_pager(s, s->by_state ? task->range.start : task->done_to, task->state, err))
+        return NULL;
+    return TAKE(s);
+}
+
+void scan_free(struct scan *s)
+{
+    if (s->pager)
+        cql_pager_free(s->pager);
+    free(s->cells);
+    free(s->key_cells);
+    free(s);
+}
+
+uint32_t scan_row_bytes(const struct scan *s)
+{
+    return s->rows_seen ? (uint32_t)(s->bytes_seen / s->rows_seen) + 1 : 0;
+}
+
+static void size_next_page(struct scan *s, const struct page *page)
+{
+    s->rows_seen += page->row_count;
+    s->bytes_seen += page->rows.n;
+    if (!page->row_count)
+        return;
+    /* What came last counts most: rows of a table differ by range. */
+    uint64_t row_bytes = page->rows.n / page->row_count + 1;
+    uint64_t rows = s->target_bytes / row_bytes;
+    if (rows > (uint64_t)s->page_rows * 8)
+        rows = (uint64_t)s->page_rows * 8;
+    s->page_rows = (uint32_t)(rows < MIN_ROWS ? MIN_ROWS : rows > MAX_ROWS ? MAX_ROWS : rows);
+    cql_pager_set_rows(s->pager, s->page_rows);
+}
+
+/* The token of the last row's partition; false when there is no row. */
+static bool last_token(const struct scan *s, const struct page *page, int64_t *token,
+                       struct err *err)
+{
+    uint16_t keys = s->plan->schema->partition_key_count;
+    struct row_cursor rows = page_rows(page);
+
+    while (row_next(&rows, s->cells, err))
+        ;
+    if (err->kind != ERR_NONE || page->row_count == 0)
+        return false;
+    for (uint16_t i = 0; i < keys; i++)
+        s->key_cells[i] = s->cells[s->plan->key_cells[i]];
+    struct buf key;
+    buf_init(&key, 1 << 20);
+    cql_partition_key(s->key_cells, keys, &key);
+    *token = cql_token(buf_slice(&key));
+    buf_fini(&key);
+    return true;
+}
+
+static bool next_page(struct scan *s, struct page *page, struct err *err)
+{
+    if (cql_pager_next(s->pager, page, err))
+        return true;
+    /* A state of another process may be refused (an upgrade in between): begin behind the last
+     * complete partition. */
+    if (!s->by_state || (err->kind != ERR_USER && err->kind != ERR_REJECT))
+        return false;
+    s->by_state = false;
+    cql_pager_free(s->pager);
+    s->pager = NULL;
+    err_clear(err);
+    return open_pager(s, s->task.done_to, SLICE_NULL, err) && cql_pager_next(s->pager, page, err);
+}
+
+bool scan_next(struct scan *s, struct scan_page *out, struct err *err)
+{
+    int64_t token = 0;
+
+    if (!next_page(s, &out->page, err))
+        return false;
+    s->by_state = false;
+    size_next_page(s, &out->page);
+    out->last = out->page.last;
+    out->state = cql_pager_state(s->pager);
+    out->inside = false;
+    if (out->last) {
+        s->done_to = s->task.range.end;
+    } else if (last_token(s, &out->page, &token, err)) {
+        if (s->plan->partitions_only) {
+            s->done_to = token;
+        } else {
+            out->inside = true;
+            if (token > INT64_MIN && token - 1 > s->done_to)
+                s->done_to = token - 1;
+        }
+    } else if (err->kind != ERR_NONE) {
+        return false;
+    }
+    out->done_to = s->done_to;
+    return true;
+}

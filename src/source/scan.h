@@ -1,0 +1,67 @@
+/*
+ * source/scan.h - the rows of a table, range by range, so that every row comes once.
+ *
+ * A plan says what is read of which table; a task is one token range, perhaps entered in the
+ * middle; an open scan yields its pages with what may be marked as done once a page's rows are
+ * safe. Marks are token intervals: all partitions up to `done_to` are complete. Where a page ends
+ * inside a partition the cursor's paging state tells how to go on exactly behind the last row, in
+ * this process or another. Threads: the plan is shared and immutable; a scan belongs to one worker
+ * and its session.
+ */
+#pragma once
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/buf.h"
+#include "base/err.h"
+#include "base/mem.h"
+#include "cql/cql.h"
+#include "model/schema.h"
+
+struct scan_plan {
+    const struct schema *schema; /* outlives the plan */
+    uint16_t column_count;
+    uint16_t *columns;    /* indexes into schema->columns, in the order of the result */
+    uint16_t *key_cells;  /* where in the result the partition key's columns are, in key order */
+    bool partitions_only; /* SELECT DISTINCT: one row per partition */
+    char *text;           /* the prepared statement: two bind markers, the range's ends */
+    enum cql_consistency consistency; /* 0: the cluster's */
+};
+
+/*
+ * Columns to read, as indexes into the schema; the partition key is added behind them where it is
+ * missing. When all wanted columns belong to the partition key only partitions are read.
+ */
+void scan_plan_init(struct scan_plan *p, const struct schema *schema, const uint16_t *columns,
+                    uint16_t count);
+void scan_plan_fini(struct scan_plan *p);
+
+struct scan_task {
+    struct token_range range;
+    int64_t done_to;    /* rows up to here are not wanted again; range.start for a fresh one */
+    struct slice state; /* goes on here instead (borrowed); null: behind done_to */
+};
+
+struct scan_page {
+    struct page page;
+    int64_t done_to; /* partitions complete up to here, within the range */
+    bool inside; /* the page ended, or may have ended, inside a partition: `state` is needed to go
+                    on exactly */
+    struct slice
+        state; /* paging state behind this page; null at the end; valid until the next call */
+    bool last;
+};
+
+struct scan;
+/* target_bytes: how large a page should be. first_rows: rows of the first page; 0: 50 (nothing
+ * known). */
+struct scan *scan_open(struct cql_session *s, const struct scan_plan *plan,
+                       const struct scan_task *task, uint32_t target_bytes, uint32_t first_rows,
+                       struct err *err);
+void scan_free(struct scan *s);
+AUTO_DEFINE(scan);
+/* False at the end (ERR_NONE) or on error; after ERR_RETRY the next call goes on behind the last
+ * page. */
+bool scan_next(struct scan *s, struct scan_page *out, struct err *err);
+/* Bytes per row seen so far, to size the first page of the next range; 0: none seen. */
+uint32_t scan_row_bytes(const struct scan *s);
