@@ -22,17 +22,20 @@ step() {
     shift
     [ $# -eq 0 ] || printf '   %s\n' "$@"
 }
-# Prints a command as one would type it, secrets masked, and runs it.
-run() {
+# Prints a command as one would type it, secrets masked.
+show() {
     local word shown='' quoted
     for word in "$@"; do
         case $word in *_password=* | *_api_key=*) word=${word%%=*}='***' ;; esac
         printf -v quoted '%q' "$word"
-        [[ $word != *[!A-Za-z0-9_./:=,@*-]* ]] && quoted=$word
+        [[ $word != *[!A-Za-z0-9_./:=,@*\&-]* ]] && quoted=$word
         shown+=" $quoted"
     done
     shown=${shown//$root\//}
     printf '   $%s\n' "${shown//$work\//}"
+}
+run() {
+    show "$@"
     "$@"
 }
 fail() { printf '\nthe demo failed: %s\n' "$*" >&2; exit 1; }
@@ -106,10 +109,9 @@ step "The other end: our Sync API" "It answers as Sunbird's servers do, reads th
 serve=("$work/bin/cass2es" serve --listen "127.0.0.1:$port" --cassandra-hosts "$cassandra" --cassandra-port "$cassandra_port"
     --cassandra-username "$CASS2ES_TEST_USER" --cassandra-password-file "$work/cassandra-password" --elastic-url "$elastic"
     --mapping "$root/profiles/sunbird/batch.yaml" --mapping "$root/profiles/sunbird/location.yaml" --mapping "$root/demo/user.yaml")
-run "${serve[@]}" >"$work/serve.log" 2>&1 9>&- &
+show "${serve[@]}" "&"
+"${serve[@]}" >"$work/serve.log" 2>&1 &
 serve_pid=$!
-sleep 0.2
-sed -n '1s/^/   /p' "$work/serve.log" | sed 's/^ *\$/   $/'
 for ((i = 0; ; i++)); do
     curl_ok=$(/usr/bin/python3 - "$port" <<'PY'
 import sys, urllib.request
