@@ -1,0 +1,330 @@
+#include "engine/blocks.h"
+
+#include <pthread.h>
+#include <stdlib.h>
+
+#include "base/map.h"
+
+struct waiting {
+    struct waiting *next;
+    struct block block;
+};
+
+struct blocks {
+    struct blocks_options o;
+    pthread_mutex_t lock; /* of the queue */
+    pthread_cond_t changed;
+    struct waiting *first;
+    struct waiting **last;
+    size_t bytes;
+    bool ended;
+    uint64_t packed;
+
+    pthread_mutex_t
+        pack_lock; /* of what follows: held by one producer at a time, across its commit */
+    uint64_t next_no;
+    struct buf body; /* of the open block */
+    uint32_t ids;
+    struct map in_block;
+    struct buf previous; /* the id added last */
+};
+
+struct blocks *blocks_new(const struct blocks_options *o)
+{
+    struct blocks *b = xalloc(sizeof *b);
+
+    b->o = *o;
+    b->last = &b->first;
+    b->next_no = 1;
+    pthread_mutex_init(&b->lock, NULL);
+    pthread_mutex_init(&b->pack_lock, NULL);
+    pthread_cond_init(&b->changed, NULL);
+    buf_init(&b->body, o->block_bytes);
+    buf_init(&b->previous, o->block_bytes);
+    map_init(&b->in_block);
+    return b;
+}
+
+bool block_next_id(struct slice *rest, struct slice *id)
+{
+    int depth = 0;
+    bool quoted = false;
+    size_t n = 0;
+
+    if (!rest->n)
+        return false;
+    for (; n < rest->n; n++) {
+        uint8_t c = rest->p[n];
+
+        if (quoted && c == '\\')
+            n++;
+        else if (c == '"')
+            quoted = !quoted;
+        else if (!quoted && (c == '[' || c == '{'))
+            depth++;
+        else if (!quoted && (c == ']' || c == '}'))
+            depth--;
+        else if (!quoted && c == ',' && depth == 0)
+            break;
+    }
+    if (n > rest->n)
+        n = rest->n;
+    *id = slice_of(rest->p, n);
+    *rest = n < rest->n ? slice_of(rest->p + n + 1, rest->n - n - 1) : SLICE_NULL;
+    return true;
+}
+
+void block_free(struct block *b)
+{
+    free((void *)b->body.p);
+    free(b);
+}
+
+static void waiting_free(struct waiting *list)
+{
+    while (list) {
+        struct waiting *next = list->next;
+
+        free((void *)list->block.body.p);
+        free(list);
+        list = next;
+    }
+}
+
+void blocks_free(struct blocks *b)
+{
+    waiting_free(b->first);
+    buf_fini(&b->body);
+    buf_fini(&b->previous);
+    map_fini(&b->in_block);
+    pthread_cond_destroy(&b->changed);
+    pthread_mutex_destroy(&b->lock);
+    pthread_mutex_destroy(&b->pack_lock);
+    free(b);
+}
+
+/* ---- the queue --------------------------------------------------------------------------------
+ */
+
+static struct waiting *waiting_new(uint64_t no, uint32_t ids, struct slice body)
+{
+    struct waiting *w = xalloc(sizeof *w);
+
+    w->block = (struct block){no, ids, slice_of(xstrndup((const char *)body.p, body.n), body.n)};
+    return w;
+}
+
+/* Takes over `list`. One block is let in however large it is, else nothing would ever move. */
+static void give_out(struct blocks *b, struct waiting *list)
+{
+    pthread_mutex_lock(&b->lock);
+    while (list) {
+        struct waiting *w = list;
+
+        list = w->next;
+        w->next = NULL;
+        while (b->first && b->bytes + w->block.body.n > b->o.waiting_bytes && !b->ended)
+            pthread_cond_wait(&b->changed, &b->lock);
+        *b->last = w;
+        b->last = &w->next;
+        b->bytes += w->block.body.n;
+        pthread_cond_broadcast(&b->changed);
+    }
+    pthread_mutex_unlock(&b->lock);
+}
+
+struct block *blocks_take(struct blocks *b)
+{
+    struct block *out = NULL;
+
+    pthread_mutex_lock(&b->lock);
+    while (!b->first && !b->ended)
+        pthread_cond_wait(&b->changed, &b->lock);
+    struct waiting *w = b->first;
+    if (w && cancel_level(b->o.cancel) == 0) {
+        b->first = w->next;
+        if (!b->first)
+            b->last = &b->first;
+        b->bytes -= w->block.body.n;
+        out = xalloc(sizeof *out);
+        *out = w->block;
+        free(w);
+        pthread_cond_broadcast(&b->changed);
+    }
+    pthread_mutex_unlock(&b->lock);
+    return out;
+}
+
+static void end_queue(struct blocks *b, bool drop)
+{
+    pthread_mutex_lock(&b->lock);
+    b->ended = true;
+    if (drop) {
+        waiting_free(b->first);
+        b->first = NULL;
+        b->last = &b->first;
+    }
+    pthread_cond_broadcast(&b->changed);
+    pthread_mutex_unlock(&b->lock);
+}
+
+void blocks_stop(struct blocks *b)
+{
+    end_queue(b, true);
+}
+
+uint64_t blocks_packed(struct blocks *b)
+{
+    pthread_mutex_lock(&b->lock);
+    uint64_t n = b->packed;
+    pthread_mutex_unlock(&b->lock);
+    return n;
+}
+
+/* ---- packing ----------------------------------------------------------------------------------
+ */
+
+struct packing {
+    struct waiting *first;
+    struct waiting **last;
+    struct tx *tx;
+    uint64_t duplicate;
+    uint64_t bad;
+};
+
+static void close_block(struct blocks *b, struct packing *p)
+{
+    struct waiting *w = waiting_new(b->next_no++, b->ids, buf_slice(&b->body));
+
+    tx_block(p->tx,
+             &(struct run_block){.no = w->block.no, .ids = w->block.ids, .body = w->block.body});
+    *p->last = w;
+    p->last = &w->next;
+    buf_reset(&b->body);
+    map_reset(&b->in_block);
+    b->ids = 0;
+}
+
+static bool add_to_open_block(struct blocks *b, struct slice id)
+{
+    bool added = false;
+
+    map_put(&b->in_block, id, &added);
+    if (!added)
+        return false;
+    if (b->ids++)
+        buf_add_byte(&b->body, ',');
+    buf_add_slice(&b->body, id);
+    return true;
+}
+
+static void add_id(struct blocks *b, struct slice id, struct packing *p)
+{
+    if (id.n > b->o.block_bytes) {
+        tx_failure(p->tx, slice_of(id.p, 200), "too_long",
+                   "the id is longer than a call's body may be");
+        p->bad++;
+        return;
+    }
+    if (slice_eq(id, buf_slice(&b->previous))) {
+        p->duplicate++;
+        return;
+    }
+    buf_reset(&b->previous);
+    buf_add_slice(&b->previous, id);
+    if (b->ids && b->body.len + 1 + id.n > b->o.block_bytes)
+        close_block(b, p);
+    if (!add_to_open_block(b, id))
+        p->duplicate++;
+    if (b->ids == b->o.block_ids)
+        close_block(b, p);
+}
+
+bool blocks_add(struct blocks *b, const struct slice *ids, size_t count, struct tx *tx,
+                struct err *err)
+{
+    struct packing p = {.tx = tx};
+
+    p.last = &p.first;
+    pthread_mutex_lock(&b->pack_lock);
+    for (size_t i = 0; i < count; i++)
+        add_id(b, ids[i], &p);
+    if (b->ids)
+        tx_block(tx,
+                 &(struct run_block){
+                     .no = b->next_no, .ids = b->ids, .open = true, .body = buf_slice(&b->body)});
+    tx_count(tx, "ids", (int64_t)count);
+    tx_count(tx, "duplicate", (int64_t)p.duplicate);
+    tx_count(tx, "bad", (int64_t)p.bad);
+    bool ok = journal_commit(tx, err);
+    /* Given out with the lock held: blocks leave in the order of their numbers. */
+    if (ok) {
+        pthread_mutex_lock(&b->lock);
+        b->packed += count;
+        pthread_mutex_unlock(&b->lock);
+        give_out(b, p.first);
+    } else
+        waiting_free(p.first);
+    pthread_mutex_unlock(&b->pack_lock);
+    return ok;
+}
+
+bool blocks_finish(struct blocks *b, struct err *err)
+{
+    bool ok = true;
+
+    pthread_mutex_lock(&b->pack_lock);
+    if (b->ids) {
+        AUTO(tx) struct tx *tx = tx_new(b->o.run);
+        struct packing p = {.tx = tx};
+
+        p.last = &p.first;
+        close_block(b, &p);
+        ok = journal_commit(tx, err);
+        if (ok)
+            give_out(b, p.first);
+        else
+            waiting_free(p.first);
+    }
+    pthread_mutex_unlock(&b->pack_lock);
+    end_queue(b, false);
+    return ok;
+}
+
+static void reopen_block(struct blocks *b, const struct run_block *block)
+{
+    struct slice rest = block->body;
+    struct slice id;
+
+    b->next_no = block->no;
+    while (block_next_id(&rest, &id)) {
+        add_to_open_block(b, id);
+        buf_reset(&b->previous);
+        buf_add_slice(&b->previous, id);
+    }
+}
+
+bool blocks_reload(struct blocks *b, struct err *err)
+{
+    uint64_t no = 0;
+
+    for (;;) {
+        struct run_block block;
+        bool found = false;
+
+        if (!run_next_block(b->o.run, no, &block, &found, err))
+            return false;
+        if (!found)
+            return true;
+        no = block.no;
+        if (block.open) {
+            reopen_block(b, &block);
+        } else {
+            b->next_no = no + 1;
+            give_out(b, waiting_new(block.no, block.ids, block.body));
+        }
+        run_block_fini(&block);
+        if (cancel_level(b->o.cancel))
+            return err_set(err, ERR_CANCEL, "stopped on request");
+    }
+}
