@@ -169,7 +169,8 @@ class HttpPeer:
         try:
             entry = self.scripts.get(req.number, self.always)
             reply = (entry(req) if callable(entry) else entry) or self.usual(req)
-            req.status = reply.status
+            answered = reply.fault in (None, "close_after") and reply.cut is None and not reply.endless
+            req.status = reply.status if answered else None
             return self.send(sock, req, reply) and low.get("connection", "").lower() != "close"
         finally:
             with self.changed:
