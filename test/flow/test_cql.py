@@ -151,12 +151,12 @@ def test_tls_without_the_client_certificate_that_is_wanted(program, make_ring, c
 
 def test_plain_client_to_a_tls_server(program, make_ring, certs):
     with fill(make_ring(tls=certs.server_context())) as ring:
-        says(read(program, ring, "--connect-timeout", "1s"), "TLS", code=3)
+        says(read(program, ring, "--cassandra-connect-timeout", "1s"), "TLS", code=3)
 
 
 def test_tls_client_to_a_plain_server(program, make_ring, certs):
     with fill(make_ring()) as ring:
-        r = says(read(program, ring, *tls_flags(certs), "--connect-timeout", "1s"), "TLS")
+        r = says(read(program, ring, *tls_flags(certs), "--cassandra-connect-timeout", "1s"), "TLS")
         assert r.code in (2, 3)
 
 
@@ -171,13 +171,13 @@ def http_answer(sock):
                          ids=["http", "closes after the first message", "closes at once", "ssh"])
 def test_a_server_that_is_not_cassandra(program, make_ring, raw):
     with make_ring(raw=raw) as ring:
-        r = says(read(program, ring, "--connect-timeout", "1s"), re.escape(ring.address), code=3)
+        r = says(read(program, ring, "--cassandra-connect-timeout", "1s"), re.escape(ring.address), code=3)
         assert re.search("not.*Cassandra|closed|CQL", r.err), r
 
 
 def test_a_server_that_is_silent(program, make_ring):
     with make_ring(raw=lambda s: time.sleep(5)) as ring:
-        r = says(read(program, ring, "--connect-timeout", "300ms"), "timed out", re.escape(ring.address), code=3)
+        r = says(read(program, ring, "--cassandra-connect-timeout", "300ms"), "timed out", re.escape(ring.address), code=3)
         assert r.seconds < 4
 
 
@@ -330,7 +330,7 @@ def test_all_nodes_are_used_each_for_its_own_ranges(program, make_ring):
 def test_a_node_that_is_down_from_the_start(program, make_ring):
     with three(make_ring) as ring:
         ring.nodes[1].down()
-        complete(read(program, ring, "--connect-timeout", "500ms"))
+        complete(read(program, ring, "--cassandra-connect-timeout", "500ms"))
 
 
 def test_a_node_that_goes_down_in_the_middle(program, make_ring):
@@ -343,7 +343,7 @@ def test_a_node_that_goes_down_in_the_middle(program, make_ring):
                 ring.nodes[2].down()
                 return True
         ring.nodes[2].on("EXECUTE", SCAN, do=die, times=None, skip=2)
-        complete(read(program, ring, "--connect-timeout", "500ms"))
+        complete(read(program, ring, "--cassandra-connect-timeout", "500ms"))
         assert done.is_set()
 
 

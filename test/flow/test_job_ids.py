@@ -144,12 +144,6 @@ def test_failure_log_of_the_original_is_an_id_file(job, api):
     assert api.ids() == ["a", "b", "c"]
 
 
-def test_failure_log_of_another_object_type_is_refused(job, api):
-    body = '{"params":{},"request":{"objectType":"organisation","operationFor":"es","objectIds":["o1"]}}'
-    says(job.run(ids="Request No : 1\nRequest : %s\nResponse : \n\n" % body), "organisation", "user", code=2)
-    assert not api.calls
-
-
 def test_failure_log_with_objects_is_read_back(job, api, program):
     api.script(1, api.error(500))
     says(job.run(ids=["u1", "u2"], table="user_enrolments", type="user_course"), code=1)
