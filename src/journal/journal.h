@@ -37,7 +37,8 @@ struct interval {
     int64_t end;
 };
 
-/* Sorted, disjoint, not touching. */
+/* Sorted, disjoint, not touching; {0} is the empty set. The whole token ring is (INT64_MIN,
+ * INT64_MAX]. */
 struct interval_set {
     struct interval *list;
     size_t count;
@@ -49,7 +50,7 @@ void interval_set_add(struct interval_set *s, int64_t start, int64_t end);
 void interval_set_remove(struct interval_set *s, int64_t start, int64_t end);
 bool interval_set_has(const struct interval_set *s, int64_t start,
                       int64_t end); /* the whole of it */
-/* The number of values covered; saturates. */
+/* The number of values covered. */
 uint64_t interval_set_size(const struct interval_set *s);
 
 /* ---- journal and runs -------------------------------------------------------------------------
@@ -65,7 +66,7 @@ struct journal *journal_open(const char *state_dir, bool durable, struct clock *
                              struct err *err);
 void journal_close(struct journal *j); /* commits what is queued, ends the thread */
 const char *journal_path(const struct journal *j);
-/* Removes runs that ended more than `keep_s` seconds ago. */
+/* Removes runs that ended more than `keep_s` seconds ago. What can still be resumed stays. */
 bool journal_prune(struct journal *j, int64_t keep_s, struct err *err);
 
 enum run_state { RUN_RUNNING, RUN_INTERRUPTED, RUN_FINISHED };
@@ -165,9 +166,10 @@ struct run_info {
     int exit_code;
     int64_t started_us;
     int64_t ended_us; /* 0: not ended */
-    long pid;         /* of the process that holds it; 0: nobody */
+    long pid;         /* of the process that holds it; 0: nobody (RUN_RUNNING: it was killed) */
 };
-/* Newest first; stops when `each` returns false. */
+/* Newest first; stops when `each` returns false. `each` must not call the journal; what it is given
+ * is valid during the call. */
 bool journal_each_run(struct journal *j, bool (*each)(void *ctx, const struct run_info *info),
                       void *ctx, struct err *err);
 

@@ -1,0 +1,308 @@
+#include "journal/journal.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "journal/store.h"
+
+/* ---- the thread that writes ---- */
+
+static void one_job(struct journal *j, struct job *job)
+{
+    struct db *db = &j->writer;
+
+    job->ok = db_do(db, SQL_SAVE, job->err, "") && job->work(j, db, job->ctx, job->err) &&
+              db_do(db, SQL_SAVE_KEEP, job->err, "");
+    if (job->ok || sqlite3_get_autocommit(db->handle))
+        return;
+    struct err ignored; /* the job has its error already; a failed undo shows at COMMIT */
+    db_do(db, SQL_SAVE_UNDO, &ignored, "");
+    db_do(db, SQL_SAVE_KEEP, &ignored, "");
+}
+
+/* A full disk or an I/O error ends the whole transaction under us: then all of the group failed. */
+static bool work_group(struct journal *j, struct job *group, struct err *err)
+{
+    struct db *db = &j->writer;
+
+    if (!db_do(db, SQL_BEGIN, err, ""))
+        return false;
+    for (struct job *job = group; job; job = job->next) {
+        one_job(j, job);
+        if (!job->ok && sqlite3_get_autocommit(db->handle)) {
+            *err = *job->err;
+            return false;
+        }
+    }
+    return db_do(db, SQL_COMMIT, err, "");
+}
+
+static void commit_group(struct journal *j, struct job *group)
+{
+    struct err err;
+
+    if (work_group(j, group, &err))
+        return;
+    db_undo(&j->writer);
+    for (struct job *job = group; job; job = job->next) {
+        if (job->ok || !job->err->text[0])
+            *job->err = err;
+        job->ok = false;
+    }
+}
+
+static void *writer_main(void *arg)
+{
+    struct journal *j = arg;
+
+    pthread_mutex_lock(&j->lock);
+    for (;;) {
+        while (!j->first && !j->closing)
+            pthread_cond_wait(&j->wake, &j->lock);
+        struct job *group = j->first;
+        if (!group)
+            break;
+        j->first = NULL;
+        j->last = &j->first;
+        pthread_mutex_unlock(&j->lock);
+
+        /* What arrives meanwhile is the next group: nobody waits for a timer. */
+        commit_group(j, group);
+
+        pthread_mutex_lock(&j->lock);
+        while (group) {
+            struct job *next = group->next; /* a done job is its owner's again */
+            group->done = true;
+            group = next;
+        }
+        pthread_cond_broadcast(&j->done);
+    }
+    pthread_mutex_unlock(&j->lock);
+    return NULL;
+}
+
+bool journal_do(struct journal *j,
+                bool (*work)(struct journal *j, struct db *db, void *ctx, struct err *err),
+                void *ctx, struct err *err)
+{
+    struct job job = {.work = work, .ctx = ctx, .err = err};
+
+    err_clear(err);
+    pthread_mutex_lock(&j->lock);
+    ensure(!j->closing);
+    *j->last = &job;
+    j->last = &job.next;
+    pthread_cond_signal(&j->wake);
+    while (!job.done)
+        pthread_cond_wait(&j->done, &j->lock);
+    pthread_mutex_unlock(&j->lock);
+    return job.ok;
+}
+
+/* ---- open and close ---- */
+
+/* Each missing folder of the path, for the owner alone. */
+static bool make_folder(const char *path, struct err *err)
+{
+    AUTO_STR char *copy = xstrdup(path);
+
+    for (char *p = copy + 1;; p++) {
+        if (*p != '/' && *p)
+            continue;
+        char was = *p;
+        *p = '\0';
+        if (mkdir(copy, 0700) < 0 && errno != EEXIST && errno != EISDIR)
+            return err_set(err, ERR_SYSTEM,
+                           "state folder %s: can't create %s: %s: use another --state-dir", path,
+                           copy, strerror(errno));
+        if (!was)
+            return true;
+        *p = was;
+    }
+}
+
+static void journal_free(struct journal *j)
+{
+    free(j->state_dir);
+    free(j->path);
+    free(j);
+}
+
+static bool start_thread(struct journal *j, struct err *err)
+{
+    j->last = &j->first;
+    pthread_mutex_init(&j->lock, NULL);
+    pthread_mutex_init(&j->read_lock, NULL);
+    pthread_cond_init(&j->wake, NULL);
+    pthread_cond_init(&j->done, NULL);
+    int rc = pthread_create(&j->thread, NULL, writer_main, j);
+    return rc == 0 || err_set(err, ERR_SYSTEM, "journal: can't start a thread: %s", strerror(rc));
+}
+
+struct journal *journal_open(const char *state_dir, bool durable, struct clock *clock,
+                             struct err *err)
+{
+    struct journal *j = xalloc(sizeof *j);
+    AUTO_STR char *locks = xsprintf("%s/locks", state_dir);
+
+    j->state_dir = xstrdup(state_dir);
+    j->path = xsprintf("%s/journal.db", state_dir);
+    j->clock = clock;
+    if (!make_folder(locks, err) || !db_open(&j->writer, j->path, durable, err)) {
+        journal_free(j);
+        return NULL;
+    }
+    if (!db_open(&j->reader, j->path, durable, err)) {
+        db_close(&j->writer);
+        journal_free(j);
+        return NULL;
+    }
+    if (!start_thread(j, err)) {
+        db_close(&j->reader);
+        db_close(&j->writer);
+        journal_free(j);
+        return NULL;
+    }
+    return j;
+}
+
+void journal_close(struct journal *j)
+{
+    if (!j)
+        return;
+    pthread_mutex_lock(&j->lock);
+    j->closing = true;
+    pthread_cond_signal(&j->wake);
+    pthread_mutex_unlock(&j->lock);
+    pthread_join(j->thread, NULL);
+    db_close(&j->reader);
+    db_close(&j->writer);
+    pthread_cond_destroy(&j->done);
+    pthread_cond_destroy(&j->wake);
+    pthread_mutex_destroy(&j->read_lock);
+    pthread_mutex_destroy(&j->lock);
+    journal_free(j);
+}
+
+const char *journal_path(const struct journal *j)
+{
+    return j->path;
+}
+
+char *journal_lock_path(const struct journal *j, const char *identity_hash)
+{
+    return xsprintf("%s/locks/%s", j->state_dir, identity_hash);
+}
+
+/* ---- pruning ---- */
+
+/* The next run after `after` that can't be resumed and whose process is gone without ending it. */
+static bool next_left(struct journal *j, struct db *db, int64_t before_us, int64_t *after,
+                      bool *gone, bool *found, struct err *err)
+{
+    sqlite3_stmt *s = db_start(db, SQL_RUN_LEFT, err, "ii", before_us, *after);
+
+    if (!s)
+        return false;
+    bool ok = db_next(db, s, found, err);
+    if (ok && *found) {
+        AUTO_STR char *lock = journal_lock_path(j, db_text(s, 2));
+        *after = sqlite3_column_int64(s, 0);
+        *gone = run_lock_holder(lock, db_text(s, 1)) == 0;
+    }
+    db_end(s);
+    return ok;
+}
+
+static bool prune(struct journal *j, struct db *db, void *ctx, struct err *err)
+{
+    int64_t before_us = *(int64_t *)ctx;
+    int64_t at = 0;
+    bool found = true;
+    bool gone = false;
+
+    if (!db_do(db, SQL_RUN_PRUNE, err, "i", before_us))
+        return false;
+    while (found) {
+        if (!next_left(j, db, before_us, &at, &gone, &found, err) ||
+            (found && gone && !db_do(db, SQL_RUN_DELETE, err, "i", at)))
+            return false;
+    }
+    return true;
+}
+
+bool journal_prune(struct journal *j, int64_t keep_s, struct err *err)
+{
+    int64_t before_us = clock_wall_us(j->clock) - keep_s * 1000000;
+
+    return journal_do(j, prune, &before_us, err);
+}
+
+/* ---- lists ---- */
+
+static void fill_info(const struct journal *j, sqlite3_stmt *s, struct run_info *info)
+{
+    snprintf(info->id, sizeof info->id, "%s", db_text(s, 0));
+    info->command = db_text(s, 1);
+    info->params = db_text(s, 2);
+    info->summary = db_text(s, 3);
+    info->state = (enum run_state)sqlite3_column_int(s, 4);
+    info->exit_code = sqlite3_column_int(s, 5);
+    info->started_us = sqlite3_column_int64(s, 6);
+    info->ended_us = sqlite3_column_int64(s, 7);
+    info->pid = 0;
+    if (info->state == RUN_RUNNING) {
+        AUTO_STR char *lock = journal_lock_path(j, db_text(s, 8));
+        info->pid = run_lock_holder(lock, info->id);
+    }
+}
+
+bool journal_each_run(struct journal *j, bool (*each)(void *ctx, const struct run_info *info),
+                      void *ctx, struct err *err)
+{
+    struct db *db = &j->reader;
+    struct run_info info;
+    bool row = true;
+
+    pthread_mutex_lock(&j->read_lock);
+    sqlite3_stmt *s = db_start(db, SQL_RUN_EACH, err, "");
+    bool ok = s != NULL;
+    while (ok && row) {
+        ok = db_next(db, s, &row, err);
+        if (!ok || !row)
+            break;
+        fill_info(j, s, &info);
+        row = each(ctx, &info);
+    }
+    db_end(s);
+    pthread_mutex_unlock(&j->read_lock);
+    return ok;
+}
+
+bool journal_each_failure(struct journal *j, const char *run_id,
+                          bool (*each)(void *ctx, const struct failure_info *info), void *ctx,
+                          struct err *err)
+{
+    struct db *db = &j->reader;
+    bool row = true;
+
+    pthread_mutex_lock(&j->read_lock);
+    sqlite3_stmt *s = db_start(db, SQL_FAILURES, err, "t", run_id);
+    bool ok = s != NULL;
+    while (ok && row) {
+        ok = db_next(db, s, &row, err);
+        if (!ok || !row)
+            break;
+        struct failure_info info = {
+            .key = db_text(s, 0),
+            .reason = db_text(s, 1),
+            .text = db_text(s, 2),
+            .at_us = sqlite3_column_int64(s, 3),
+        };
+        row = each(ctx, &info);
+    }
+    db_end(s);
+    pthread_mutex_unlock(&j->read_lock);
+    return ok;
+}

@@ -1,0 +1,56 @@
+/*
+ * journal/store.h - what journal.c, run.c and tx.c share: the inside of a journal.
+ *
+ * Two connections: the writer's belongs to the journal's thread alone, the reader's to whoever
+ * holds read_lock. Everything that writes is a job, done by the thread between BEGIN and COMMIT.
+ */
+#pragma once
+#include <pthread.h>
+
+#include "journal/db.h"
+#include "journal/journal.h"
+#include "journal/lock.h"
+
+struct job {
+    /* Each in its own savepoint; false undoes what it did. */
+    bool (*work)(struct journal *j, struct db *db, void *ctx, struct err *err);
+    void *ctx;
+    struct err *err;
+    bool ok;
+    bool done; /* guarded by the journal's lock */
+    struct job *next;
+};
+
+struct journal {
+    char *state_dir;
+    char *path;
+    struct clock *clock;
+
+    struct db writer;
+    pthread_t thread;
+
+    pthread_mutex_t lock; /* guards the four below */
+    pthread_cond_t wake;
+    pthread_cond_t done;
+    struct job *first;
+    struct job **last;
+    bool closing;
+
+    pthread_mutex_t read_lock;
+    struct db reader;
+};
+
+struct run {
+    struct journal *journal;
+    int64_t no;
+    char id[32];
+    int64_t started_us;
+    struct run_lock lock;
+};
+
+/* Has the thread do it, together with what others brought; returns when it is committed. */
+bool journal_do(struct journal *j,
+                bool (*work)(struct journal *j, struct db *db, void *ctx, struct err *err),
+                void *ctx, struct err *err);
+/* The lock file of an identity's hash; malloc'ed. */
+char *journal_lock_path(const struct journal *j, const char *identity_hash);

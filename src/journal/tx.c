@@ -1,0 +1,228 @@
+#include <string.h>
+
+#include "base/arena.h"
+#include "journal/store.h"
+
+enum op_kind {
+    OP_MARK,
+    OP_CURSOR,
+    OP_CURSOR_END,
+    OP_BLOCK,
+    OP_BLOCK_END,
+    OP_COUNT,
+    OP_FAILURE,
+    OP_NOTE,
+};
+
+/* One change, copied. Which fields count is said by `kind`. */
+struct op {
+    enum op_kind kind;
+    struct op *next;
+    const char *name; /* axis, count, note, reason */
+    const char *text;
+    int64_t a;
+    int64_t b;
+    int64_t c;
+    struct slice bytes;
+};
+
+struct tx {
+    struct run *run;
+    struct op *first;
+    struct op **last;
+    struct arena mem;
+};
+
+enum { TX_KEEP_BYTES = 256 << 10 };
+
+struct tx *tx_new(struct run *r)
+{
+    struct tx *t = xalloc(sizeof *t);
+
+    t->run = r;
+    t->last = &t->first;
+    /* Bounded by what the caller brings: one page's or one block's outcome. */
+    arena_init(&t->mem, SIZE_MAX / 2);
+    return t;
+}
+
+void tx_free(struct tx *t)
+{
+    if (!t)
+        return;
+    arena_fini(&t->mem);
+    free(t);
+}
+
+static void empty(struct tx *t)
+{
+    /* One large block must not be kept for ever. */
+    if (t->mem.taken > TX_KEEP_BYTES)
+        arena_fini(&t->mem);
+    else
+        arena_reset(&t->mem);
+    t->first = NULL;
+    t->last = &t->first;
+}
+
+static struct op *add(struct tx *t, enum op_kind kind, const char *name)
+{
+    struct op *op = arena_zalloc(&t->mem, sizeof *op);
+
+    op->kind = kind;
+    op->name = name ? arena_strndup(&t->mem, name, strlen(name)) : NULL;
+    *t->last = op;
+    t->last = &op->next;
+    return op;
+}
+
+/* Null stays null; what is empty stays empty. */
+static struct slice keep(struct tx *t, struct slice s)
+{
+    return s.p ? slice_of(arena_strndup(&t->mem, s.p, s.n), s.n) : SLICE_NULL;
+}
+
+void tx_mark(struct tx *t, const char *axis, int64_t start, int64_t end)
+{
+    ensure(start <= end);
+    struct op *op = add(t, OP_MARK, axis);
+    op->a = start;
+    op->b = end;
+}
+
+void tx_cursor(struct tx *t, const char *axis, struct interval range, int64_t done_to,
+               struct slice state)
+{
+    struct op *op = add(t, OP_CURSOR, axis);
+
+    op->a = range.start;
+    op->b = range.end;
+    op->c = done_to;
+    op->bytes = keep(t, state);
+}
+
+void tx_cursor_end(struct tx *t, const char *axis, int64_t range_start)
+{
+    add(t, OP_CURSOR_END, axis)->a = range_start;
+}
+
+void tx_block(struct tx *t, const struct run_block *b)
+{
+    ensure(b->no > 0 && b->no <= INT64_MAX);
+    struct op *op = add(t, OP_BLOCK, NULL);
+    op->a = (int64_t)b->no;
+    op->b = b->ids;
+    op->c = b->open;
+    op->bytes = keep(t, b->body.p ? b->body : slice_str(""));
+}
+
+void tx_block_end(struct tx *t, uint64_t no)
+{
+    add(t, OP_BLOCK_END, NULL)->a = (int64_t)no;
+}
+
+void tx_count(struct tx *t, const char *name, int64_t delta)
+{
+    add(t, OP_COUNT, name)->a = delta;
+}
+
+void tx_failure(struct tx *t, struct slice key, const char *reason, const char *text)
+{
+    struct op *op = add(t, OP_FAILURE, reason);
+
+    op->bytes = keep(t, key);
+    op->text = arena_strndup(&t->mem, text, strlen(text));
+}
+
+void tx_note(struct tx *t, const char *name, const char *value)
+{
+    struct op *op = add(t, OP_NOTE, name);
+
+    op->text = arena_strndup(&t->mem, value, strlen(value));
+}
+
+/* ---- on the journal's thread ---- */
+
+/* The last mark that begins at or before `end`. */
+static bool reaching(struct db *db, int64_t run, const char *axis, int64_t end,
+                     struct interval *out, bool *found, struct err *err)
+{
+    sqlite3_stmt *s = db_start(db, SQL_MARK_REACH, err, "iti", run, axis, end);
+    bool ok = s && db_next(db, s, found, err);
+
+    if (ok && *found)
+        *out = (struct interval){sqlite3_column_int64(s, 0), sqlite3_column_int64(s, 1)};
+    db_end(s);
+    return ok;
+}
+
+/* Keeps the table disjoint and not touching, so that it is never larger than the gaps are many:
+ * neighbours go, their union comes. */
+static bool mark_add(struct db *db, int64_t run, const char *axis, struct interval mark,
+                     struct err *err)
+{
+    struct interval other = {0};
+    bool found = false;
+
+    if (mark.start == mark.end)
+        return true;
+    for (;;) {
+        if (!reaching(db, run, axis, mark.end, &other, &found, err))
+            return false;
+        if (!found || other.end < mark.start)
+            break;
+        if (other.start <= mark.start && other.end >= mark.end)
+            return true; /* there already, whole */
+        if (!db_do(db, SQL_MARK_DELETE, err, "iti", run, axis, other.start))
+            return false;
+        mark.start = other.start < mark.start ? other.start : mark.start;
+        mark.end = other.end > mark.end ? other.end : mark.end;
+    }
+    return db_do(db, SQL_MARK_ADD, err, "itii", run, axis, mark.start, mark.end);
+}
+
+static bool apply_op(struct journal *j, struct db *db, int64_t run, const struct op *op,
+                     struct err *err)
+{
+    switch (op->kind) {
+    case OP_MARK:
+        return mark_add(db, run, op->name, (struct interval){op->a, op->b}, err);
+    case OP_CURSOR:
+        return db_do(db, SQL_CURSOR_PUT, err, "itiiib", run, op->name, op->a, op->b, op->c,
+                     op->bytes);
+    case OP_CURSOR_END:
+        return db_do(db, SQL_CURSOR_END, err, "iti", run, op->name, op->a);
+    case OP_BLOCK:
+        return db_do(db, SQL_BLOCK_PUT, err, "iiiib", run, op->a, op->b, op->c, op->bytes);
+    case OP_BLOCK_END:
+        return db_do(db, SQL_BLOCK_END, err, "ii", run, op->a);
+    case OP_COUNT:
+        return db_do(db, SQL_COUNT_ADD, err, "iti", run, op->name, op->a);
+    case OP_FAILURE:
+        return db_do(db, SQL_FAILURE_ADD, err, "istti", run, op->bytes, op->name, op->text,
+                     clock_wall_us(j->clock));
+    case OP_NOTE:
+        return db_do(db, SQL_NOTE_PUT, err, "itt", run, op->name, op->text);
+    }
+    ensure(!"a known kind of change");
+    return false;
+}
+
+static bool apply(struct journal *j, struct db *db, void *ctx, struct err *err)
+{
+    const struct tx *t = ctx;
+
+    for (const struct op *op = t->first; op; op = op->next) {
+        if (!apply_op(j, db, t->run->no, op, err))
+            return false;
+    }
+    return true;
+}
+
+bool journal_commit(struct tx *t, struct err *err)
+{
+    if (t->first && !journal_do(t->run->journal, apply, t, err))
+        return false;
+    empty(t);
+    return true;
+}
