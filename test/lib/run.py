@@ -153,7 +153,7 @@ def unit(tally, builds, pattern, long):
         if not results and code:
             failed, details = failed + 1, [tail(output)]
         reports = sanitizer_reports(name, "unit")
-        tally.add(f"unit {name}", passed, failed + len(reports), time.monotonic() - begin,
+        tally.add(f"unit {name}", passed, failed or len(reports), time.monotonic() - begin,
                   "\n".join(details + reports), skipped)
 
 
@@ -201,7 +201,7 @@ def pytest(step, build, pattern, long, env=None):
         failed = 1
     reports = sanitizer_reports(build, step)
     details = output if failed else ""
-    return passed, failed + len(reports), skipped, time.monotonic() - begin, "\n".join([details] + reports)
+    return passed, failed or len(reports), skipped, time.monotonic() - begin, "\n".join([details] + reports)
 
 
 def count_cases(step, pattern, long):
@@ -263,7 +263,9 @@ def lint_layers():
 
 
 def lint_format():
-    return shell(["clang-format-19", "--dry-run", "--Werror", *c_sources("src", "test", "bench")], 120)
+    code, output = shell(["clang-format-19", "--dry-run", "--Werror", *c_sources("src", "test", "bench")], 120)
+    files = sorted(set(re.findall(r"^(\S+?):\d+:\d+: error", output, re.M)))
+    return code, "\n".join(f"{f}: ./dev fmt would change it" for f in files) or output
 
 
 def lint_tidy():
@@ -282,7 +284,8 @@ def lint_tidy():
     with concurrent.futures.ThreadPoolExecutor(int(JOBS)) as pool:
         for code, output in pool.map(one, parts):
             if code:
-                found.append("\n".join(line for line in output.splitlines() if "warnings generated" not in line))
+                found.append("\n".join(line for line in output.splitlines()
+                                       if not re.search(r"warnings? (and|generated)|^\[\d+/\d+\] Processing", line)))
     return (1 if found else 0), "\n".join(found)
 
 
