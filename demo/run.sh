@@ -38,6 +38,8 @@ run() {
     show "$@"
     "$@"
 }
+# The program must not take the variables of this house for its own settings.
+clean() { (unset "${!CASS2ES_@}"; exec "$@"); }
 fail() { printf '\nthe demo failed: %s\n' "$*" >&2; exit 1; }
 
 serve_pid=
@@ -68,7 +70,7 @@ mkdir -p "$work/bin"
 ln -s "$program" "$work/bin/cass2es"
 ln -s "$root/packaging/Sync_run.sh" "$work/bin/Sync_run.sh"
 ln -s "$root/profiles" "$work/bin/profiles"
-export CASS2ES_STATE_DIR=$work/state
+export XDG_STATE_HOME=$work/state
 cd "$work"
 
 step "Real servers" "Cassandra and Elasticsearch, on loopback, from their published jars."
@@ -77,7 +79,6 @@ for name in cassandra elasticsearch; do
 done
 run "$servers" start cassandra elasticsearch
 eval "$("$servers" env)"
-# The tests' variables are not the program's.
 cassandra=$CASS2ES_TEST_HOST_CASSANDRA cassandra_port=$CASS2ES_TEST_PORT_CASSANDRA
 elastic=http://$CASS2ES_TEST_HOST_ELASTICSEARCH:$CASS2ES_TEST_PORT_ELASTICSEARCH
 (umask 077 && printf '%s\n' "$CASS2ES_TEST_PASSWORD" >"$work/cassandra-password")
@@ -90,12 +91,14 @@ run "$root/demo/indices.py" prepare
 
 # The job as an operator runs it; its words come after the connection.
 job() {
-    run "$work/bin/Sync_run.sh" --context_param sunbird_cassandra_server="$cassandra" \
-        --context_param sunbird_cassandra_port="$cassandra_port" \
-        --context_param sunbird_cassandra_username="$CASS2ES_TEST_USER" \
-        --context_param sunbird_cassandra_password="$CASS2ES_TEST_PASSWORD" \
-        --context_param sunbird_sync_api_endpoint="$api" \
-        --context_param sunbird_sync_api_key=demo-key "$@" || fail "the job ended with exit code $?"
+    local command=("$work/bin/Sync_run.sh" --context_param sunbird_cassandra_server="$cassandra"
+        --context_param sunbird_cassandra_port="$cassandra_port"
+        --context_param sunbird_cassandra_username="$CASS2ES_TEST_USER"
+        --context_param sunbird_cassandra_password="$CASS2ES_TEST_PASSWORD"
+        --context_param sunbird_sync_api_endpoint="$api"
+        --context_param sunbird_sync_api_key=demo-key "$@")
+    show "${command[@]}"
+    clean "${command[@]}" || fail "the job ended with exit code $?"
 }
 
 step "A dry run: which batches would be sent?" "No call is made. The job writes the ids to syncIds.csv: for batches these are course ids."
@@ -110,7 +113,7 @@ serve=("$work/bin/cass2es" serve --listen "127.0.0.1:$port" --cassandra-hosts "$
     --cassandra-username "$CASS2ES_TEST_USER" --cassandra-password-file "$work/cassandra-password" --elastic-url "$elastic"
     --mapping "$root/profiles/sunbird/batch.yaml" --mapping "$root/profiles/sunbird/location.yaml" --mapping "$root/demo/user.yaml")
 show "${serve[@]}" "&"
-"${serve[@]}" >"$work/serve.log" 2>&1 &
+(unset "${!CASS2ES_@}"; exec "${serve[@]}") >"$work/serve.log" 2>&1 &
 serve_pid=$!
 for ((i = 0; ; i++)); do
     curl_ok=$(/usr/bin/python3 - "$port" <<'PY'
