@@ -85,8 +85,9 @@ struct id_item {
  */
 bool ids_next(struct ids *s, struct id_item *out, struct err *err);
 
-/* Goes on behind an item that was read earlier: its `end` and `line` (0, 0: from the start). */
-bool ids_seek(struct ids *s, uint64_t end, uint64_t line, struct err *err);
+/* Goes on behind an item that was read earlier: its `end` (0: from the start). Lines are counted
+ * anew, so this reads what lies before. */
+bool ids_seek(struct ids *s, uint64_t end, struct err *err);
 
 /* ---- duplicates: adjacent ones, and those within a block ---------------------------------------
  */
