@@ -465,7 +465,7 @@ void option_flag(const struct option *o, char out[OPTION_NAME_BYTES])
 
 void option_env(const struct option *o, char out[OPTION_NAME_BYTES])
 {
-    snprintf(out, OPTION_NAME_BYTES, "CASS2ES_%s", o->name);
+    snprintf(out, OPTION_NAME_BYTES, "CASS2ES_%s", o->flag ? o->flag : o->name);
     for (char *c = out; *c; c++)
-        *c = *c == '.' ? '_' : (char)toupper((unsigned char)*c);
+        *c = *c == '.' || *c == '-' ? '_' : (char)toupper((unsigned char)*c);
 }

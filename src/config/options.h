@@ -150,8 +150,8 @@ enum option_type {
 };
 
 struct option {
-    const char *name;  /* YAML path; CASS2ES_ and this in capitals; --this unless `flag` */
-    const char *flag;  /* without dashes; NULL: made from the name */
+    const char *name;  /* YAML path */
+    const char *flag;  /* --flag and CASS2ES_FLAG; NULL: made from the name */
     const char *param; /* of --context_param; NULL: none */
     enum option_type type;
     size_t offset;              /* in struct config */
@@ -182,7 +182,7 @@ extern const struct option_section config_sections[]; /* ends with a NULL name *
 
 /* NULL when there is none of that path. */
 const struct option *option_find(const char *name);
-/* "block-size" and "CASS2ES_SYNC_API_BLOCK_SIZE", cut to the size of out. */
+/* "block-size" and "CASS2ES_BLOCK_SIZE", cut to the size of out. */
 enum { OPTION_NAME_BYTES = 64 };
 void option_flag(const struct option *o, char out[OPTION_NAME_BYTES]);
 void option_env(const struct option *o, char out[OPTION_NAME_BYTES]);
@@ -204,13 +204,19 @@ const char *config_where(const struct config *c, const char *name);
 const char *config_word(const struct config *c, const char *name);
 /*
  * For what is required only under a condition that the command knows: true when given, else
- * ERR_USER "sync_api.endpoint is missing (--endpoint, CASS2ES_SYNC_API_ENDPOINT, sync_api.endpoint
+ * ERR_USER "sync_api.endpoint is missing (--endpoint, CASS2ES_ENDPOINT, sync_api.endpoint
  * in the file, or --context_param sunbird_sync_api_endpoint=...)"
  */
 bool config_need(const struct config *c, const char *name, struct err *err);
 /* Puts where the value was said in front: "--id-file: no such file: x". Always false (ERR_USER). */
 bool config_fault(const struct config *c, const char *name, struct err *err, const char *fmt, ...)
     __attribute__((format(printf, 4, 5)));
+
+/* The value as people write it ("5s", "a,b", "***" for a secret); empty when there is none. */
+void config_show(const struct config *c, const struct option *o, struct buf *out);
+
+/* Every setting, value and where it came from: YAML-like lines, or a JSON array. */
+void config_show_all(const struct config *c, bool json, struct buf *out);
 
 /* Canonical text of the settings that make two commands the same run: "name=value\n" each. The
  * caller adds what it found out itself (the keyspace, the file's size and hash are not in it). */
