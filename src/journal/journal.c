@@ -114,8 +114,8 @@ static bool make_folder(const char *path, struct err *err)
         *p = '\0';
         if (mkdir(copy, 0700) < 0 && errno != EEXIST && errno != EISDIR)
             return err_set(err, ERR_SYSTEM,
-                           "state folder %s: can't create %s: %s: use another --state-dir", path,
-                           copy, strerror(errno));
+                           "state folder: can't create %s: %s: use another --state-dir", copy,
+                           strerror(errno));
         if (!was)
             return true;
         *p = was;

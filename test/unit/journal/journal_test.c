@@ -1,0 +1,615 @@
+/* What is written is read again; runs begin, resume, lock and go. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <fcntl.h>
+#include <inttypes.h>
+#include <sqlite3.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <time.h>
+
+#include "scratch.h"
+
+static void commit(struct scratch *s, struct tx *t)
+{
+    if (!journal_commit(t, &s->err))
+        fail_msg("%s", s->err.text);
+}
+
+static void assert_slice(struct slice s, const char *text)
+{
+    assert_non_null(s.p);
+    assert_true(slice_is(s, text));
+}
+
+static void all_kinds_come_back(void **state)
+{
+    struct scratch *s = *state;
+    bool resumed = true;
+    bool found;
+    int64_t count;
+    char *note;
+
+    scratch_open(s);
+    struct run *r = scratch_begin(s, &resumed);
+    assert_false(resumed);
+    struct tx *t = tx_new(r);
+    tx_mark(t, "token", 10, 20);
+    tx_mark(t, "token", 30, 40);
+    tx_mark(t, "bytes", 0, 7);
+    tx_cursor(t, "token", (struct interval){40, 90}, 55, slice_str("page"));
+    tx_cursor(t, "token", (struct interval){90, 99}, 90, SLICE_NULL);
+    tx_cursor(t, "token", (struct interval){100, 110}, 100, slice_str(""));
+    for (uint64_t no = 1; no <= 3; no++)
+        tx_block(t, &(struct run_block){.no = no,
+                                        .ids = 2,
+                                        .open = no == 3,
+                                        .body = slice_str(no == 2 ? "" : "[\"a\",\"b\"]")});
+    tx_count(t, "ids", 5);
+    tx_count(t, "ids", -1);
+    tx_note(t, "file", "one");
+    tx_failure(t, slice_str("id é"), "http_500", "said no");
+    commit(s, t);
+
+    /* replaced, ended, merged */
+    tx_mark(t, "token", 20, 30);
+    tx_cursor(t, "token", (struct interval){40, 90}, 60, slice_str("next"));
+    tx_cursor_end(t, "token", 90);
+    tx_block_end(t, 1);
+    tx_block(t, &(struct run_block){.no = 3, .ids = 3, .body = slice_str("full")});
+    tx_count(t, "ids", 10);
+    tx_note(t, "file", "two");
+    commit(s, t);
+    tx_free(t);
+    run_abandon(r); /* as a crash would */
+    scratch_close(s);
+
+    scratch_open(s);
+    r = scratch_begin(s, &resumed);
+    assert_true(resumed);
+    struct interval_set marks = {0};
+    assert_true(run_marks(r, "token", &marks, &s->err));
+    assert_int_equal(marks.count, 1);
+    assert_int_equal(marks.list[0].start, 10);
+    assert_int_equal(marks.list[0].end, 40);
+    interval_set_fini(&marks);
+    struct run_cursors cursors;
+    assert_true(run_cursors(r, "token", &cursors, &s->err));
+    assert_int_equal(cursors.count, 2);
+    assert_int_equal(cursors.list[0].range.end, 90);
+    assert_int_equal(cursors.list[0].done_to, 60);
+    assert_slice(cursors.list[0].state, "next");
+    assert_slice(cursors.list[1].state, "");
+    run_cursors_fini(&cursors);
+    struct run_block b;
+    assert_true(run_next_block(r, 0, &b, &found, &s->err) && found);
+    assert_int_equal(b.no, 2);
+    assert_slice(b.body, "");
+    run_block_fini(&b);
+    assert_true(run_next_block(r, 2, &b, &found, &s->err) && found);
+    assert_int_equal(b.no, 3);
+    assert_int_equal(b.ids, 3);
+    assert_false(b.open);
+    assert_slice(b.body, "full");
+    run_block_fini(&b);
+    assert_true(run_next_block(r, 3, &b, &found, &s->err));
+    assert_false(found);
+    assert_true(run_count(r, "ids", &count, &s->err));
+    assert_int_equal(count, 14);
+    assert_true(run_count(r, "never", &count, &s->err));
+    assert_int_equal(count, 0);
+    assert_true(run_note(r, "file", &note, &s->err));
+    assert_string_equal(note, "two");
+    free(note);
+    assert_true(run_note(r, "never", &note, &s->err));
+    assert_null(note);
+    assert_true(run_end(r, RUN_FINISHED, 0, "{}", &s->err));
+}
+
+/* ---- lists ---- */
+
+struct seen {
+    int runs;
+    struct run_info newest; /* its texts are gone */
+    char texts[256];
+    int failures;
+};
+
+static bool see_run(void *ctx, const struct run_info *info)
+{
+    struct seen *seen = ctx;
+
+    if (seen->runs++ == 0) {
+        seen->newest = *info;
+        snprintf(seen->texts, sizeof seen->texts, "%s %s %s", info->command, info->params,
+                 info->summary);
+    }
+    return true;
+}
+
+static bool see_failure(void *ctx, const struct failure_info *info)
+{
+    struct seen *seen = ctx;
+
+    seen->failures++;
+    snprintf(seen->texts, sizeof seen->texts, "%s|%s|%s|%d", info->key, info->reason, info->text,
+             info->at_us > 0);
+    return true;
+}
+
+static void lists(void **state)
+{
+    struct scratch *s = *state;
+    struct seen seen = {0};
+    bool resumed;
+    char id[32];
+
+    scratch_open(s);
+    struct run *r = scratch_begin(s, &resumed);
+    snprintf(id, sizeof id, "%s", run_id(r));
+    assert_int_equal(strlen(id), strlen("20260102-030405-7f3a"));
+    struct tx *t = tx_new(r);
+    tx_failure(t, slice_str("k"), "missing", "no row");
+    commit(s, t);
+    tx_free(t);
+
+    assert_true(journal_each_run(s->j, see_run, &seen, &s->err));
+    assert_int_equal(seen.newest.pid, getpid());
+    assert_int_equal(seen.newest.state, RUN_RUNNING);
+    assert_int_equal(seen.newest.started_us, run_started_us(r));
+    assert_true(run_end(r, RUN_FINISHED, 1, "{\"failed\":1}", &s->err));
+
+    seen.runs = 0;
+    assert_true(journal_each_run(s->j, see_run, &seen, &s->err));
+    assert_int_equal(seen.runs, 1);
+    assert_int_equal(seen.newest.pid, 0);
+    assert_int_equal(seen.newest.state, RUN_FINISHED);
+    assert_int_equal(seen.newest.exit_code, 1);
+    assert_true(seen.newest.ended_us >= seen.newest.started_us);
+    assert_string_equal(seen.texts, "sync {} {\"failed\":1}");
+    assert_string_equal(seen.newest.id, id);
+    assert_true(journal_each_failure(s->j, id, see_failure, &seen, &s->err));
+    assert_int_equal(seen.failures, 1);
+    assert_string_equal(seen.texts, "k|missing|no row|1");
+    assert_true(journal_each_failure(s->j, "none", see_failure, &seen, &s->err));
+    assert_int_equal(seen.failures, 1);
+}
+
+/* ---- which run goes on ---- */
+
+static void resume_rules(void **state)
+{
+    struct scratch *s = *state;
+    struct run_spec spec = {.command = "sync", .identity = "x", .params = "{}", .resumable = true};
+    struct run_spec other = spec;
+    struct run_spec dry = spec;
+    char first[32];
+    bool resumed;
+
+    other.identity = "y";
+    dry.resumable = false;
+    scratch_open(s);
+    struct run *r = run_begin(s->j, &spec, &resumed, &s->err);
+    snprintf(first, sizeof first, "%s", run_id(r));
+    assert_true(run_end(r, RUN_INTERRUPTED, 130, NULL, &s->err));
+
+    r = run_begin(s->j, &other, &resumed, &s->err); /* another identity is another run */
+    assert_false(resumed);
+    assert_true(run_end(r, RUN_FINISHED, 0, NULL, &s->err));
+
+    r = run_begin(s->j, &dry, &resumed, &s->err); /* never resumes */
+    assert_false(resumed);
+    run_abandon(r);
+
+    r = run_begin(s->j, &spec, &resumed, &s->err); /* and is never resumed */
+    assert_true(resumed);
+    assert_string_equal(run_id(r), first);
+    assert_true(run_end(r, RUN_INTERRUPTED, 130, NULL, &s->err));
+
+    spec.fresh = true;
+    r = run_begin(s->j, &spec, &resumed, &s->err);
+    assert_false(resumed);
+    assert_string_not_equal(run_id(r), first);
+    assert_true(run_end(r, RUN_FINISHED, 1, NULL, &s->err));
+
+    spec.fresh = false; /* neither the finished one nor the one that --fresh ended goes on */
+    r = run_begin(s->j, &spec, &resumed, &s->err);
+    assert_false(resumed);
+    run_abandon(r);
+}
+
+/* ---- locks ---- */
+
+static void the_same_run_twice(void **state)
+{
+    struct scratch *s = *state;
+    struct run_spec spec = {.command = "sync", .identity = "a table", .params = "{}"};
+    char expected[512];
+    char when[32];
+    bool resumed;
+
+    scratch_open(s);
+    struct run *r = scratch_begin(s, &resumed);
+    time_t since = (time_t)(run_started_us(r) / 1000000);
+    strftime(when, sizeof when, "%Y-%m-%dT%H:%M:%SZ", gmtime(&since));
+    assert_null(run_begin(s->j, &spec, &resumed, &s->err));
+    assert_int_equal(s->err.kind, ERR_USER);
+    snprintf(expected, sizeof expected,
+             "the same run is in progress (pid %ld, started %s); wait for it, or stop it",
+             (long)getpid(), when);
+    assert_string_equal(s->err.text, expected);
+
+    spec.identity = "another";
+    struct run *beside = run_begin(s->j, &spec, &resumed, &s->err);
+    assert_non_null(beside);
+    run_abandon(beside);
+    run_abandon(r);
+    run_abandon(scratch_begin(s, &resumed)); /* free again */
+    assert_true(resumed);
+}
+
+static void the_lock_dies_with_its_process(void **state)
+{
+    struct scratch *s = *state;
+    struct seen seen = {0};
+    bool resumed;
+    int ready[2];
+    char c;
+
+    assert_int_equal(pipe(ready), 0);
+    pid_t child = fork();
+    if (child == 0) {
+        struct run_spec spec = {
+            .command = "sync", .identity = "a table", .params = "{}", .resumable = true};
+        s->j = journal_open(s->dir, false, &s->clock, &s->err);
+        if (!s->j || !run_begin(s->j, &spec, &resumed, &s->err) || write(ready[1], "r", 1) != 1)
+            _exit(1);
+        pause();
+        _exit(1);
+    }
+    assert_int_equal(read(ready[0], &c, 1), 1);
+    scratch_open(s);
+    assert_null(run_begin(
+        s->j, &(struct run_spec){.command = "sync", .identity = "a table", .params = "{}"},
+        &resumed, &s->err));
+    char pid[32];
+    snprintf(pid, sizeof pid, "(pid %d,", child);
+    assert_non_null(strstr(s->err.text, pid));
+    assert_true(journal_each_run(s->j, see_run, &seen, &s->err));
+    assert_int_equal(seen.newest.pid, child);
+
+    kill(child, SIGKILL);
+    waitpid(child, NULL, 0);
+    seen.runs = 0;
+    assert_true(journal_each_run(s->j, see_run, &seen, &s->err));
+    assert_int_equal(seen.newest.pid, 0);
+    assert_int_equal(seen.newest.state, RUN_RUNNING);
+    run_abandon(scratch_begin(s, &resumed));
+    assert_true(resumed);
+    close(ready[0]);
+    close(ready[1]);
+}
+
+/* ---- files ---- */
+
+static void private_files(void **state)
+{
+    struct scratch *s = *state;
+    struct err err;
+    struct stat st;
+    char deep[128];
+    char path[192];
+    static const char *const names[] = {"journal.db", "journal.db-wal", "journal.db-shm"};
+
+    snprintf(deep, sizeof deep, "%s/a/b", s->dir);
+    struct journal *j = journal_open(deep, true, &s->clock, &err);
+    assert_non_null(j);
+    assert_int_equal(stat(deep, &st), 0);
+    assert_int_equal(st.st_mode & 0777, 0700);
+    for (size_t i = 0; i < 3; i++) {
+        snprintf(path, sizeof path, "%s/%s", deep, names[i]);
+        assert_int_equal(stat(path, &st), 0);
+        assert_int_equal(st.st_mode & 0777, 0600);
+    }
+    snprintf(path, sizeof path, "%s/journal.db", deep);
+    assert_string_equal(journal_path(j), path);
+    journal_close(j);
+}
+
+static void sql(const char *dir, const char *text)
+{
+    char path[128];
+    sqlite3 *db;
+
+    snprintf(path, sizeof path, "%s/journal.db", dir);
+    assert_int_equal(sqlite3_open(path, &db), SQLITE_OK);
+    assert_int_equal(sqlite3_exec(db, text, NULL, NULL, NULL), SQLITE_OK);
+    sqlite3_close(db);
+}
+
+static void other_files(void **state)
+{
+    struct scratch *s = *state;
+    char expected[512];
+
+    scratch_open(s);
+    scratch_close(s);
+    sql(s->dir, "PRAGMA user_version=7");
+    assert_null(journal_open(s->dir, false, &s->clock, &s->err));
+    assert_int_equal(s->err.kind, ERR_USER);
+    snprintf(expected, sizeof expected,
+             "journal %s/journal.db was written by a newer cass2es (form 7, this one knows 1): use "
+             "that one, or another --state-dir",
+             s->dir);
+    assert_string_equal(s->err.text, expected);
+
+    sql(s->dir, "PRAGMA application_id=1");
+    assert_null(journal_open(s->dir, false, &s->clock, &s->err));
+    assert_int_equal(s->err.kind, ERR_USER);
+    snprintf(expected, sizeof expected,
+             "%s/journal.db is a database of another program: use another --state-dir", s->dir);
+    assert_string_equal(s->err.text, expected);
+}
+
+static void damaged(void **state)
+{
+    struct scratch *s = *state;
+    char path[128];
+    char expected[512];
+    char noise[4096];
+    bool resumed;
+
+    scratch_open(s);
+    struct run *r = scratch_begin(s, &resumed);
+    struct tx *t = tx_new(r);
+    for (int i = 0; i < 2000; i++)
+        tx_failure(t, slice_str("some key"), "reason", "some longer text to fill several pages");
+    commit(s, t);
+    tx_free(t);
+    run_abandon(r);
+    scratch_close(s);
+
+    /* pages in the middle: found when they are read */
+    snprintf(path, sizeof path, "%s/journal.db", s->dir);
+    memset(noise, 0xa5, sizeof noise);
+    int fd = open(path, O_RDWR);
+    for (off_t at = 4096; at < lseek(fd, 0, SEEK_END); at += 4096)
+        assert_int_equal(pwrite(fd, noise, sizeof noise, at), sizeof noise);
+    scratch_open(s);
+    struct run_spec spec = {.command = "sync", .identity = "a table", .params = "{}"};
+    assert_null(run_begin(s->j, &spec, &resumed, &s->err));
+    assert_int_equal(s->err.kind, ERR_SYSTEM);
+    snprintf(expected, sizeof expected,
+             "journal %s is damaged (database disk image is malformed): move it away, or use "
+             "another --state-dir",
+             path);
+    assert_string_equal(s->err.text, expected);
+    scratch_close(s);
+
+    /* the beginning: no database at all */
+    assert_int_equal(pwrite(fd, noise, 512, 0), 512);
+    close(fd);
+    assert_null(journal_open(s->dir, false, &s->clock, &s->err));
+    assert_int_equal(s->err.kind, ERR_SYSTEM);
+    snprintf(expected, sizeof expected,
+             "journal %s is damaged (file is not a database): move it away, or use another "
+             "--state-dir",
+             path);
+    assert_string_equal(s->err.text, expected);
+}
+
+static void no_rights(void **state)
+{
+    struct scratch *s = *state;
+    char dir[128];
+    char expected[512];
+    bool root = geteuid() == 0;
+
+    snprintf(dir, sizeof dir, "%s/ro", s->dir);
+    assert_int_equal(mkdir(dir, 0555), 0);
+    assert_int_equal(chmod(s->dir, 0755), 0);
+    if (root)
+        assert_int_equal(seteuid(65534), 0); /* root may write everywhere */
+    struct journal *j = journal_open(dir, false, &s->clock, &s->err);
+    if (root)
+        assert_int_equal(seteuid(0), 0);
+    assert_null(j);
+    assert_int_equal(s->err.kind, ERR_SYSTEM);
+    snprintf(expected, sizeof expected,
+             "state folder: can't create %s/locks: Permission denied: use another --state-dir",
+             dir);
+    assert_string_equal(s->err.text, expected);
+
+    /* a folder that went read-only later */
+    snprintf(dir, sizeof dir, "%s/ro/locks", s->dir);
+    assert_int_equal(mkdir(dir, 0555), 0);
+    snprintf(dir, sizeof dir, "%s/ro", s->dir);
+    if (root)
+        assert_int_equal(seteuid(65534), 0);
+    j = journal_open(dir, false, &s->clock, &s->err);
+    if (root)
+        assert_int_equal(seteuid(0), 0);
+    assert_null(j);
+    snprintf(expected, sizeof expected,
+             "journal %s/journal.db can't be created (Permission denied): check the rights of its "
+             "folder, or use another --state-dir",
+             dir);
+    assert_string_equal(s->err.text, expected);
+}
+
+/* ---- pruning ---- */
+
+static int64_t fixed_wall;
+
+static int64_t wall(void *ctx)
+{
+    (void)ctx;
+    return fixed_wall;
+}
+
+static bool count_run(void *ctx, const struct run_info *info)
+{
+    (void)info;
+    (*(int *)ctx)++;
+    return true;
+}
+
+static struct run *begin_as(struct scratch *s, const char *identity, bool resumable)
+{
+    struct run_spec spec = {
+        .command = "sync", .identity = identity, .params = "{}", .resumable = resumable};
+    bool resumed;
+    struct run *r = run_begin(s->j, &spec, &resumed, &s->err);
+
+    assert_non_null(r);
+    return r;
+}
+
+static void old_runs_go(void **state)
+{
+    struct scratch *s = *state;
+    const int64_t day_us = INT64_C(86400) * 1000000;
+    int runs = 0;
+
+    s->clock.wall_us = wall;
+    fixed_wall = 1000 * day_us;
+    scratch_open(s);
+    struct run *r = begin_as(s, "finished", true);
+    struct tx *t = tx_new(r);
+    tx_failure(t, slice_str("k"), "r", "t");
+    tx_count(t, "ids", 1);
+    commit(s, t);
+    tx_free(t);
+    assert_true(run_end(r, RUN_FINISHED, 0, NULL, &s->err));
+    assert_true(run_end(begin_as(s, "waiting", true), RUN_INTERRUPTED, 130, NULL, &s->err));
+    run_abandon(begin_as(s, "killed", true));
+    run_abandon(begin_as(s, "killed dry run", false));
+    struct run *busy = begin_as(s, "dry run, still going", false);
+
+    fixed_wall += 30 * day_us;
+    assert_true(journal_prune(s->j, 30 * 86400 + 1, &s->err));
+    assert_true(journal_each_run(s->j, count_run, &runs, &s->err));
+    assert_int_equal(runs, 5);
+    runs = 0;
+    assert_true(journal_prune(s->j, 30 * 86400, &s->err));
+    assert_true(journal_each_run(s->j, count_run, &runs, &s->err));
+    assert_int_equal(runs, 3); /* what can be resumed stays, and what has a process */
+    run_abandon(busy);
+    runs = 0;
+    assert_true(journal_prune(s->j, 30 * 86400, &s->err));
+    assert_true(journal_each_run(s->j, count_run, &runs, &s->err));
+    assert_int_equal(runs, 2);
+
+    sqlite3 *db;
+    sqlite3_stmt *q;
+    char path[128];
+    snprintf(path, sizeof path, "%s/journal.db", s->dir);
+    assert_int_equal(sqlite3_open(path, &db), SQLITE_OK);
+    sqlite3_prepare_v2(db, "SELECT (SELECT count(*) FROM failure) + (SELECT count(*) FROM count)",
+                       -1, &q, NULL);
+    assert_int_equal(sqlite3_step(q), SQLITE_ROW);
+    assert_int_equal(sqlite3_column_int(q, 0), 0); /* gone with their run */
+    sqlite3_finalize(q);
+    sqlite3_close(db);
+}
+
+/* ---- marks ---- */
+
+static void marks_like_a_set(void **state)
+{
+    struct scratch *s = *state;
+    struct interval_set model = {0};
+    unsigned seed = (unsigned)time(NULL);
+    bool resumed;
+
+    print_message("seed %u\n", seed);
+    scratch_open(s);
+    struct run *r = scratch_begin(s, &resumed);
+    struct tx *t = tx_new(r);
+    for (int i = 0; i < 2000; i++) {
+        int64_t start =
+            i % 5 == 0 ? INT64_MIN + rand_r(&seed) % 500 : INT64_MAX - 600 + rand_r(&seed) % 500;
+        int64_t end = start + rand_r(&seed) % 9;
+
+        tx_mark(t, "token", start, end);
+        interval_set_add(&model, start, end);
+        if (i % 20)
+            continue;
+        commit(s, t);
+        struct interval_set got;
+        assert_true(run_marks(r, "token", &got, &s->err));
+        assert_int_equal(got.count, model.count);
+        assert_memory_equal(got.list, model.list, got.count * sizeof *got.list);
+        interval_set_fini(&got);
+    }
+    tx_mark(t, "token", INT64_MIN, INT64_MAX);
+    commit(s, t);
+    struct interval_set got;
+    assert_true(run_marks(r, "token", &got, &s->err));
+    assert_int_equal(got.count, 1);
+    assert_true(interval_set_size(&got) == UINT64_MAX);
+    interval_set_fini(&got);
+    interval_set_fini(&model);
+    tx_free(t);
+    run_abandon(r);
+}
+
+static void many_marks_stay_small(void **state)
+{
+    struct scratch *s = *state;
+    const int marks = 100000;
+    struct stat st;
+    char path[128];
+    bool resumed;
+
+    scratch_open(s);
+    struct run *r = scratch_begin(s, &resumed);
+    struct tx *t = tx_new(r);
+    /* Every second one first, so that the table is at its worst, then what closes the gaps. */
+    for (int half = 0; half < 2; half++) {
+        for (int i = half; i < marks; i += 2) {
+            tx_mark(t, "token", i * 10, i * 10 + 10);
+            if (i % 1000 == half)
+                commit(s, t);
+        }
+    }
+    commit(s, t);
+    struct interval_set got;
+    assert_true(run_marks(r, "token", &got, &s->err));
+    assert_int_equal(got.count, 1);
+    assert_int_equal(interval_set_size(&got), marks * 10);
+    interval_set_fini(&got);
+    tx_free(t);
+    run_abandon(r);
+    scratch_close(s);
+    snprintf(path, sizeof path, "%s/journal.db", s->dir);
+    assert_int_equal(stat(path, &st), 0);
+    assert_in_range(st.st_size, 1, 4 << 20);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+#define IN_SCRATCH(f) cmocka_unit_test_setup_teardown(f, scratch_setup, scratch_teardown)
+        IN_SCRATCH(all_kinds_come_back),
+        IN_SCRATCH(lists),
+        IN_SCRATCH(resume_rules),
+        IN_SCRATCH(the_same_run_twice),
+        IN_SCRATCH(the_lock_dies_with_its_process),
+        IN_SCRATCH(private_files),
+        IN_SCRATCH(other_files),
+        IN_SCRATCH(damaged),
+        IN_SCRATCH(no_rights),
+        IN_SCRATCH(old_runs_go),
+        IN_SCRATCH(marks_like_a_set),
+        IN_SCRATCH(many_marks_stay_small),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
