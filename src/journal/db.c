@@ -272,7 +272,7 @@ static int bind_all(sqlite3_stmt *s, const char *types, va_list ap)
             code = sqlite3_bind_blob64(s, i, bytes.p, bytes.n, SQLITE_STATIC);
             break;
         default:
-            ensure(!"a known type letter");
+            ensure(false);
         }
     }
     return code;

@@ -204,7 +204,7 @@ static bool apply_op(struct journal *j, struct db *db, int64_t run, const struct
     case OP_NOTE:
         return db_do(db, SQL_NOTE_PUT, err, "itt", run, op->name, op->text);
     }
-    ensure(!"a known kind of change");
+    ensure(false);
     return false;
 }
 

@@ -453,7 +453,7 @@ static void every_write_fails_once(void **state)
     for (int again = 0; again < 2; again++) {
         long n = 1;
         for (;; n++) {
-            void *scratch;
+            void *scratch = NULL;
             bool resumed;
 
             assert_int_equal(scratch_setup(&scratch), 0);
