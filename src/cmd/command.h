@@ -39,9 +39,10 @@ struct command {
     const char *usage;   /* what follows the name: "[OPTION...] [KEYSPACE.TABLE]" */
     const char *details; /* paragraphs for --help and the man page; NULL: none */
     unsigned id;         /* FOR_* of config/options.h; 0: takes no configuration */
-    int min_operands, max_operands;
-    bool hidden;  /* not in the list of commands */
-    bool signals; /* SIGINT and SIGTERM fire ctx->cancel; else they end the program */
+    bool takes_table;    /* the first operand is KEYSPACE.TABLE: it becomes keyspace and table */
+    int max_operands;    /* besides that */
+    bool hidden;         /* not in the list of commands */
+    bool signals;        /* SIGINT and SIGTERM fire ctx->cancel; else they end the program */
     /*
      * True: `*exit_code` is the verdict (it comes in as EXIT_DONE). False: err says why, and its
      * kind makes the exit code.
@@ -51,9 +52,21 @@ struct command {
 
 /* In the order of `cass2es help`; ends with NULL. */
 extern const struct command *const commands[];
-const struct command *command_find(const char *name);
+
+/* The text of `cass2es COMMAND --help`, and of `cass2es help`. */
+void help_command(const struct command *command, struct buf *out);
+void help_overview(struct buf *out);
+/* Loads the configuration from what follows the name in argv (argv[first] is the first argument),
+ * runs the command, says what went wrong; yields the exit code. */
+int command_start(const struct command *command, int argc, char **argv, int first);
 /* RETRY and REACH 3, USER and REJECT 2, SYSTEM 4, CANCEL 130; NONE is a defect: 5. */
 int command_exit_code(enum err_kind kind);
+
+struct exit_text {
+    int code;
+    const char *text;
+};
+extern const struct exit_text exit_texts[]; /* ends with a NULL text */
 
 extern const struct command command_sync;     /* cmd/sync.c */
 extern const struct command command_serve;    /* cmd/serve.c */
