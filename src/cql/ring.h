@@ -47,11 +47,13 @@ enum { REPLICATION_DC_MAX = 64 };
 
 struct replication {
     enum replication_kind kind;
-    int factor; /* SIMPLE */
+    int factor;    /* SIMPLE: all replicas */
+    int transient; /* SIMPLE: of them, those that can't serve reads alone: "3/1" is 3 and 1 */
     size_t dc_count;
     struct replication_dc {
         char dc[64];
-        int factor; /* replicas that can serve reads alone: of "3/1" it is 2 */
+        int factor;
+        int transient;
     } dcs[REPLICATION_DC_MAX];
 };
 
@@ -62,7 +64,7 @@ struct ring_range {
     int64_t start;
     int64_t end;
     uint32_t replica_count;
-    const int32_t *replicas; /* indexes of nodes, primary first */
+    const int32_t *replicas; /* indexes of nodes, primary first; transient ones left out */
 };
 
 /* Every vnode range from INT64_MIN to INT64_MAX, neighbours with the same replicas merged. Without
