@@ -181,10 +181,10 @@ void stream_free(struct stream *s)
     free(s);
 }
 
-static ssize_t tls_moved(enum tls_result r, size_t done, short *events)
+static ssize_t tls_moved(enum tls_result r, const size_t *done, short *events)
 {
     if (r == TLS_DONE)
-        return (ssize_t)done;
+        return (ssize_t)*done;
     if (r == TLS_FAILED)
         return -1;
     *events = r == TLS_WANT_WRITE ? POLLOUT : POLLIN;
@@ -196,7 +196,7 @@ ssize_t stream_read(struct stream *s, void *p, size_t n, struct err *err)
     size_t done = 0;
 
     if (s->tls)
-        return tls_moved(tls_read(s->tls, p, n, &done, err), done, &s->read_events);
+        return tls_moved(tls_read(s->tls, p, n, &done, err), &done, &s->read_events);
     ssize_t got = recv(s->fd, p, n, 0);
     if (got > 0)
         return got;
@@ -214,7 +214,7 @@ ssize_t stream_write(struct stream *s, const void *p, size_t n, struct err *err)
     size_t done = 0;
 
     if (s->tls)
-        return tls_moved(tls_write(s->tls, p, n, &done, err), done, &s->write_events);
+        return tls_moved(tls_write(s->tls, p, n, &done, err), &done, &s->write_events);
     ssize_t sent = send(s->fd, p, n, MSG_NOSIGNAL);
     if (sent >= 0)
         return sent;
