@@ -85,8 +85,9 @@ static inline struct slice buf_slice(const struct buf *b)
 uint8_t *buf_grow(struct buf *b, size_t n);
 static inline uint8_t *buf_room(struct buf *b, size_t n)
 {
+    /* As a number: NULL + 0 is not C, and an empty buf asked for nothing is NULL. */
     if (__builtin_expect(b->cap - b->len >= n && !b->full, 1))
-        return b->p + b->len;
+        return (uint8_t *)((uintptr_t)b->p + b->len);
     return buf_grow(b, n);
 }
 
