@@ -15,27 +15,25 @@ enum { PAGE_MAX_BYTES = 1 << 20, COLUMNS = 96 };
 
 /* ---- pieces ---------------------------------------------------------------------------------- */
 
-/* Words of `text`, broken before COLUMNS; each further line begins with `indent` blanks. */
-static void add_wrapped(struct buf *out, const char *text, int indent, size_t column)
+/* Words of `text`, broken before COLUMNS; each further line begins with `indent` blanks. The first
+ * begins at `column`. */
+static void add_wrapped(struct buf *out, const char *text, size_t indent, size_t column)
 {
     while (*text) {
         size_t word = strcspn(text, " \n");
+        char end = text[word];
+        const char *next = text + word + (end != '\0');
 
-        if (column + word > COLUMNS && column > (size_t)indent) {
-            buf_printf(out, "\n%*s", indent, "");
-            column = (size_t)indent;
-        }
         buf_add(out, text, word);
         column += word;
-        text += word;
-        if (*text == '\n') {
-            buf_printf(out, "\n%*s", indent, "");
-            column = (size_t)indent;
-        } else if (*text) {
+        if (end == '\n' || (end && column + 1 + strcspn(next, " \n") > COLUMNS)) {
+            buf_printf(out, "\n%*s", *next == '\n' ? 0 : (int)indent, "");
+            column = indent;
+        } else if (end) {
             buf_add_byte(out, ' ');
             column++;
         }
-        text += *text != '\0';
+        text = next;
     }
     buf_add_byte(out, '\n');
 }
