@@ -34,6 +34,7 @@ const struct mapping *plan_mapping(const struct plan *p);
 
 /* The columns of the primary key, in key order: partition key first. */
 uint16_t plan_key_count(const struct plan *p);
+uint16_t plan_partition_count(const struct plan *p);
 
 /* ---- what to read -----------------------------------------------------------------------------
  */
@@ -41,44 +42,42 @@ uint16_t plan_key_count(const struct plan *p);
 /* SELECT <all columns of the document, primary key first> FROM "ks"."t" WHERE <whole primary key> =
  * ? Valid as long as the plan. */
 const char *plan_read_text(const struct plan *p);
-/* SELECT <primary key> FROM ... WHERE <whole primary key> = ?: is the row there. */
-const char *plan_exists_text(const struct plan *p);
 /* Columns that plan_read_text() selects, primary key first. */
 uint16_t plan_column_count(const struct plan *p);
+
+/* SELECT <primary key> FROM ... WHERE <the first `bound` columns of the primary key> = ?, bound
+ * being at least the partition key. */
+const char *plan_keys_text(const struct plan *p, uint16_t bound);
 
 /* ---- an id of the input -----------------------------------------------------------------------
  */
 
-/* One WHERE: column <how> value(s), over columns of the schema. */
+/* A condition on the rows that were read. */
 struct plan_filter {
-    uint16_t column;      /* index into the schema's columns */
-    uint32_t value_count; /* more than one: IN, or any of them */
-    struct slice *values; /* cells */
+    uint16_t cell;        /* index into the cells of plan_read_text() */
+    uint32_t value_count; /* any of them */
+    struct slice *values;
 };
 
-/* What an element of the ids asks for. */
+/* What an element of the ids asks for: `count` keys, each bound in its first `bound` columns; a
+ * list of values in a filter becomes one key for each. */
 struct plan_query {
-    bool whole_key;       /* every key column has exactly one value: `key` is the row's key */
-    struct slice *key;    /* plan_key_count() cells, when whole_key */
-    char *text;           /* else: the statement that yields keys, then columns of `after` */
-    struct slice *values; /* its values, one per "?" */
-    uint16_t value_count;
-    bool has_token; /* one partition: `partition_key` is its serialised key */
-    struct slice partition_key;
-    struct plan_filter *after; /* filters to be checked on the rows that were read, by our own */
+    uint16_t bound; /* == plan_key_count(): whole keys */
+    uint32_t count;
+    struct slice *cells; /* count x bound */
+    struct plan_filter *after;
     uint16_t after_count;
 };
 
 /*
  *   id    a string, or an object of filters
  *   mem   the query lives there
- * False: ERR_REJECT when it is no id; `reason` gets a stable word (bad_id, unknown_column,
- * no_partition_key, bad_value, empty_id), err->text says more.
+ * False: ERR_REJECT when it is no id; `reason` gets a stable word (bad_id, empty_id, bad_value,
+ * unknown_column, no_partition_key, too_many_keys), err->text says more.
  */
 bool plan_query(const struct plan *p, const struct json *id, struct arena *mem,
                 struct plan_query *out, const char **reason, struct err *err);
-/* Does a row fulfil the filter; `cell` is the column's. */
-bool plan_filter_holds(const struct plan_filter *f, struct slice cell);
+bool plan_filter_holds(const struct plan_filter *f, const struct slice *cells);
 
 /* ---- documents --------------------------------------------------------------------------------
  */
