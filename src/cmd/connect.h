@@ -1,0 +1,23 @@
+/*
+ * cmd/connect.h - from settings to what the modules are given; shared by the commands.
+ */
+#pragma once
+#include <stdbool.h>
+
+#include "cmd/command.h"
+#include "config/options.h"
+#include "cql/cql.h"
+#include "journal/journal.h"
+
+/* A cluster by the cassandra.* settings. err as cql_cluster_open(). */
+struct cql_cluster *connect_cassandra(const struct config *c, struct context *ctx, struct err *err);
+/*
+ * The table's schema: keyspace as given, else found (Sunbird's first). A doubt, or none, is
+ * ERR_USER naming the candidates. cassandra.table is required.
+ */
+struct schema *connect_table(const struct config *c, struct cql_cluster *cluster, struct err *err);
+/* The journal of run.state_dir, old runs removed. */
+struct journal *connect_journal(const struct config *c, struct context *ctx, bool durable,
+                                struct err *err);
+/* The command line as given, quoted for a shell, secrets overwritten. */
+void connect_add_command_line(struct buf *b, const struct context *ctx);

@@ -1,0 +1,140 @@
+#include "engine/tasks.h"
+
+#include <pthread.h>
+#include <stdlib.h>
+
+struct tasks {
+    pthread_mutex_t lock;
+    struct run_cursors cursors;
+    size_t next_cursor;
+    struct cql_ranges ranges;
+    bool *taken; /* of ranges.list */
+    size_t first_free;
+};
+
+void tasks_free(struct tasks *t)
+{
+    run_cursors_fini(&t->cursors);
+    cql_ranges_fini(&t->ranges);
+    free(t->taken);
+    pthread_mutex_destroy(&t->lock);
+    free(t);
+}
+
+/* The ring less the marks and less what the cursors stand for. */
+static bool wanted_ranges(struct tasks *t, struct run *run, struct token_range **out, size_t *count,
+                          struct err *err)
+{
+    struct interval_set rest = {0};
+    struct interval_set done = {0};
+
+    interval_set_add(&rest, INT64_MIN, INT64_MAX);
+    if (run) {
+        if (!run_marks(run, TASKS_AXIS, &done, err) ||
+            !run_cursors(run, TASKS_AXIS, &t->cursors, err)) {
+            interval_set_fini(&rest);
+            interval_set_fini(&done);
+            return false;
+        }
+        for (size_t i = 0; i < done.count; i++)
+            interval_set_remove(&rest, done.list[i].start, done.list[i].end);
+        for (size_t i = 0; i < t->cursors.count; i++) {
+            const struct run_cursor *c = &t->cursors.list[i];
+
+            interval_set_remove(&rest, c->done_to, c->range.end);
+        }
+    }
+    *out = xalloc(rest.count * sizeof **out);
+    *count = rest.count;
+    for (size_t i = 0; i < rest.count; i++)
+        (*out)[i] =
+            (struct token_range){.start = rest.list[i].start, .end = rest.list[i].end, .node = -1};
+    interval_set_fini(&rest);
+    interval_set_fini(&done);
+    return true;
+}
+
+struct tasks *tasks_plan(struct cql_cluster *c, const struct schema *schema, struct run *run,
+                         uint64_t target_bytes, size_t at_least, struct err *err)
+{
+    AUTO(tasks) struct tasks *t = xalloc(sizeof *t);
+    struct token_range *wanted = NULL;
+    size_t count = 0;
+
+    pthread_mutex_init(&t->lock, NULL);
+    if (!wanted_ranges(t, run, &wanted, &count, err))
+        return NULL;
+    bool ok = cql_ranges_plan(c, schema, wanted, count, target_bytes, at_least, &t->ranges, err);
+    free(wanted);
+    if (!ok)
+        return NULL;
+    t->taken = xalloc(t->ranges.count * sizeof *t->taken);
+    return TAKE(t);
+}
+
+static size_t pick_range(struct tasks *t, int32_t node)
+{
+    while (t->first_free < t->ranges.count && t->taken[t->first_free])
+        t->first_free++;
+    if (node >= 0) {
+        for (size_t i = t->first_free; i < t->ranges.count; i++) {
+            if (!t->taken[i] && t->ranges.list[i].node == node)
+                return i;
+        }
+    }
+    return t->first_free;
+}
+
+bool tasks_next(struct tasks *t, int32_t *node, struct scan_task *out)
+{
+    bool found = true;
+
+    pthread_mutex_lock(&t->lock);
+    if (t->next_cursor < t->cursors.count) {
+        const struct run_cursor *c = &t->cursors.list[t->next_cursor++];
+
+        *out =
+            (struct scan_task){.range = {.start = c->range.start, .end = c->range.end, .node = -1},
+                               .done_to = c->done_to,
+                               .state = c->state};
+    } else {
+        size_t i = pick_range(t, *node);
+
+        found = i < t->ranges.count;
+        if (found) {
+            t->taken[i] = true;
+            *node = t->ranges.list[i].node;
+            *out =
+                (struct scan_task){.range = t->ranges.list[i], .done_to = t->ranges.list[i].start};
+        }
+    }
+    pthread_mutex_unlock(&t->lock);
+    return found;
+}
+
+size_t tasks_count(const struct tasks *t)
+{
+    return t->cursors.count + t->ranges.count;
+}
+
+uint64_t tasks_estimated_rows(const struct tasks *t)
+{
+    return t->ranges.estimated_rows;
+}
+
+uint64_t tasks_mean_partition_bytes(const struct tasks *t)
+{
+    return t->ranges.mean_partition_bytes;
+}
+
+void tasks_mark(struct tx *tx, const struct scan_task *task, const struct scan_page *page)
+{
+    struct interval range = {task->range.start, task->range.end};
+
+    if (page->done_to > task->range.start)
+        tx_mark(tx, TASKS_AXIS, task->range.start, page->done_to);
+    if (page->inside)
+        tx_cursor(tx, TASKS_AXIS, range, page->done_to, page->state);
+    else
+        tx_cursor_end(tx, TASKS_AXIS, range.start);
+}

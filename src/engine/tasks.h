@@ -1,0 +1,44 @@
+/*
+ * engine/tasks.h - what is still to be read of a table: token ranges, less what the journal has as
+ * done.
+ *
+ * Ranges that an earlier process left in the middle come first, entered where it stopped. Workers
+ * stay with a node while it has ranges. Threads: any number take tasks; the rest belongs to who
+ * made it.
+ */
+#pragma once
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/err.h"
+#include "base/mem.h"
+#include "cql/cql.h"
+#include "journal/journal.h"
+#include "source/scan.h"
+
+#define TASKS_AXIS "token"
+
+struct tasks;
+
+/*
+ * Plans the rest of the run's scan.
+ *   run           NULL: the whole table (nothing is resumed)
+ *   target_bytes  a range's estimated size at most
+ *   at_least      ranges for a table that is not tiny
+ */
+struct tasks *tasks_plan(struct cql_cluster *c, const struct schema *schema, struct run *run,
+                         uint64_t target_bytes, size_t at_least, struct err *err);
+void tasks_free(struct tasks *t);
+AUTO_DEFINE(tasks);
+
+/* `*node`: the one the worker read last, -1 at first; updated. False: none is left. `out` borrows
+ * from tasks. */
+bool tasks_next(struct tasks *t, int32_t *node, struct scan_task *out);
+size_t tasks_count(const struct tasks *t);
+/* Partitions of the whole table by the server's estimates; 0: unknown. */
+uint64_t tasks_estimated_rows(const struct tasks *t);
+uint64_t tasks_mean_partition_bytes(const struct tasks *t);
+
+/* Puts into tx what a page settles: the mark, and the cursor or its end. Call when all its rows are
+ * safe in the same tx. */
+void tasks_mark(struct tx *tx, const struct scan_task *task, const struct scan_page *page);

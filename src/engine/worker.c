@@ -1,0 +1,94 @@
+#include "engine/worker.h"
+
+#include "base/log.h"
+
+struct reading {
+    struct worker *w;
+    struct cql_session *session;
+    struct retry retry;
+    uint32_t row_bytes; /* seen in the last range; 0: nothing seen */
+};
+
+static uint32_t first_page_rows(const struct reading *r)
+{
+    uint64_t row_bytes = r->row_bytes;
+
+    if (!row_bytes && r->w->first_rows)
+        return r->w->first_rows;
+    if (!row_bytes)
+        row_bytes = tasks_mean_partition_bytes(r->w->tasks);
+    return row_bytes ? (uint32_t)(r->w->page_bytes / row_bytes + 1) : 0;
+}
+
+/* The next page, or the first after opening. False with ERR_NONE at the end of the range. */
+static bool next_page(struct reading *r, struct scan **scan, const struct scan_task *task,
+                      struct scan_page *page, struct err *err)
+{
+    if (!*scan)
+        *scan = scan_open(r->session, r->w->plan, task, r->w->page_bytes, first_page_rows(r), err);
+    return *scan && scan_next(*scan, page, err);
+}
+
+/* Waits before another try of what failed; false when that is of no use. */
+static bool try_again(struct reading *r, struct err *err)
+{
+    if (err->kind != ERR_RETRY)
+        return false;
+    LOG(LOG_WARN, "scan_retry", F_STR("error", err->text), F_INT("tries", r->retry.tries + 1));
+    crew_note(r->w->crew, "waiting for Cassandra");
+    if (!retry_wait(&r->retry, 0, err))
+        return false;
+    crew_note(r->w->crew, "");
+    return true;
+}
+
+static bool read_range(struct reading *r, const struct scan_task *task, struct err *err)
+{
+    AUTO(scan) struct scan *scan = NULL;
+    struct scan_page page;
+
+    while (!crew_stopped(r->w->crew)) {
+        if (next_page(r, &scan, task, &page, err)) {
+            retry_ok(&r->retry);
+            if (!r->w->take_page(r->w->ctx, task, &page, err))
+                return false;
+            r->row_bytes = scan_row_bytes(scan);
+            if (page.last)
+                return true;
+        } else if (err->kind == ERR_NONE) {
+            return true;
+        } else if (!try_again(r, err)) {
+            return false;
+        }
+    }
+    return err_set(err, ERR_CANCEL, "stopped on request");
+}
+
+static bool read_tasks(struct reading *r, struct err *err)
+{
+    struct scan_task task;
+    int32_t node = -1;
+
+    while (tasks_next(r->w->tasks, &node, &task)) {
+        if (read_range(r, &task, err))
+            continue;
+        return err->kind != ERR_CANCEL &&
+               err_wrap(err, "%s.%s: range %lld..%lld", r->w->plan->schema->keyspace,
+                        r->w->plan->schema->table, (long long)task.range.start,
+                        (long long)task.range.end);
+    }
+    return true;
+}
+
+bool worker_run(struct worker *w, struct err *err)
+{
+    struct reading r = {.w = w};
+
+    retry_init(&r.retry, w->clock, w->crew->cancel, w->retry_budget_ms);
+    r.session = cql_session_open(w->cluster, err);
+    if (!r.session)
+        return false;
+    bool ok = read_tasks(&r, err);
+    cql_session_free(r.session);
+    return ok;
+}

@@ -1,0 +1,39 @@
+/*
+ * engine/worker.h - the life of a worker that reads a table: take a task, read its pages, hand each
+ * on.
+ *
+ * Read this first. What becomes of a page (ids in blocks, lines in a file, documents in an index)
+ * is the owner's; what is here is the order of things, and that what may pass is tried again where
+ * it stopped. Threads: one worker per thread; crew, tasks and plan are shared.
+ */
+#pragma once
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/err.h"
+#include "cql/cql.h"
+#include "engine/crew.h"
+#include "engine/retry.h"
+#include "engine/tasks.h"
+#include "source/scan.h"
+
+struct worker {
+    struct crew *crew;
+    struct cql_cluster *cluster;
+    const struct scan_plan *plan;
+    struct tasks *tasks;
+    struct clock *clock;
+    int64_t retry_budget_ms;
+    uint32_t page_bytes; /* aim */
+    uint32_t first_rows; /* of the very first page; 0: by the table's estimates, else 50 */
+    /*
+     * Makes a page's rows safe, with its mark (tasks_mark) in the same transaction. Its page is
+     * valid until it returns. False stops the run.
+     */
+    bool (*take_page)(void *ctx, const struct scan_task *task, const struct scan_page *page,
+                      struct err *err);
+    void *ctx;
+};
+
+/* Until no task is left. False: what waiting does not cure; ERR_CANCEL when stopped. */
+bool worker_run(struct worker *w, struct err *err);

@@ -1,0 +1,110 @@
+#include "sink/file.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+struct sink_file {
+    pthread_mutex_t lock;
+    char *path;
+    int fd;
+    bool regular; /* can be cut back and synced */
+    uint64_t length;
+};
+
+static bool cut_back(struct sink_file *f, uint64_t length, struct err *err)
+{
+    struct stat st;
+
+    if (fstat(f->fd, &st) < 0)
+        return err_set(err, ERR_SYSTEM, "%s: %s", f->path, strerror(errno));
+    f->regular = S_ISREG(st.st_mode);
+    if (!f->regular)
+        return length == 0 ||
+               err_set(err, ERR_USER, "%s: not a plain file any more; start over with --fresh",
+                       f->path);
+    if ((uint64_t)st.st_size < length)
+        return err_set(err, ERR_USER,
+                       "%s: %llu bytes, but the interrupted run had written %llu; put the file "
+                       "back, or start over "
+                       "with --fresh",
+                       f->path, (unsigned long long)st.st_size, (unsigned long long)length);
+    if (ftruncate(f->fd, (off_t)length) < 0 || lseek(f->fd, (off_t)length, SEEK_SET) < 0)
+        return err_set(err, ERR_SYSTEM, "%s: %s", f->path, strerror(errno));
+    f->length = length;
+    return true;
+}
+
+struct sink_file *sink_file_open(const char *path, uint64_t length, struct err *err)
+{
+    AUTO(sink_file) struct sink_file *f = xalloc(sizeof *f);
+
+    pthread_mutex_init(&f->lock, NULL);
+    f->fd = -1;
+    if (strcmp(path, "-") == 0) {
+        f->path = xstrdup("standard output");
+        f->fd = dup(STDOUT_FILENO);
+        if (f->fd < 0)
+            return err_set(err, ERR_SYSTEM, "standard output: %s", strerror(errno)), NULL;
+        return TAKE(f);
+    }
+    f->path = xstrdup(path);
+    f->fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0640);
+    if (f->fd < 0)
+        return err_set(err, errno == ENOSPC || errno == EMFILE ? ERR_SYSTEM : ERR_USER, "%s: %s",
+                       path, strerror(errno)),
+               NULL;
+    if (!cut_back(f, length, err))
+        return NULL;
+    return TAKE(f);
+}
+
+void sink_file_free(struct sink_file *f)
+{
+    if (f->fd >= 0)
+        close(f->fd);
+    pthread_mutex_destroy(&f->lock);
+    free(f->path);
+    free(f);
+}
+
+static bool write_all(struct sink_file *f, struct slice s, struct err *err)
+{
+    while (s.n) {
+        ssize_t n = write(f->fd, s.p, s.n);
+
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0)
+            return err_set(err, errno == EPIPE ? ERR_USER : ERR_SYSTEM, "%s: %s", f->path,
+                           strerror(errno));
+        s.p += n;
+        s.n -= (size_t)n;
+    }
+    return true;
+}
+
+bool sink_file_put(struct sink_file *f, struct slice lines,
+                   bool (*commit)(void *ctx, uint64_t length, struct err *err), void *ctx,
+                   struct err *err)
+{
+    pthread_mutex_lock(&f->lock);
+    bool ok = write_all(f, lines, err);
+    if (ok) {
+        f->length += lines.n;
+        ok = commit(ctx, f->length, err);
+    }
+    pthread_mutex_unlock(&f->lock);
+    return ok;
+}
+
+bool sink_file_sync(struct sink_file *f, struct err *err)
+{
+    if (f->regular && fdatasync(f->fd) < 0)
+        return err_set(err, ERR_SYSTEM, "%s: %s", f->path, strerror(errno));
+    return true;
+}
