@@ -75,13 +75,13 @@ static void hide(char *text, size_t n)
         text[i] = i < 3 ? '*' : '\0';
 }
 
-static void hide_in_url(char *url)
+static void hide_in_url(struct slice url, char *text)
 {
     size_t at;
     size_t n;
 
-    while (url_password(slice_str(url), &at, &n) && strspn(url + at, "*") < n)
-        memset(url + at, '*', n);
+    if (url_password(url, &at, &n))
+        memset(text + at, '*', n);
 }
 
 static void say(struct loading *l, const struct option *o, enum config_layer layer, char *where,
@@ -96,8 +96,12 @@ static void hide_value(const struct option *o, char *value)
 {
     if (o->type == OPT_SECRET)
         hide(value, strlen(value));
-    else if (o->url)
-        hide_in_url(value);
+    if (!o->url)
+        return;
+    hide_in_url(slice_str(value), value);
+    for (char *comma = strchr(value, ','); comma && o->type == OPT_LIST;
+         comma = strchr(comma + 1, ','))
+        hide_in_url(slice_str(comma + 1), comma + 1);
 }
 
 static const struct option *find_flag(struct slice name)
@@ -162,30 +166,39 @@ static struct slice unquote(struct slice s)
     return s;
 }
 
+static const struct option *find_param(struct slice name)
+{
+    for (size_t i = 0; i < config_option_count; i++) {
+        if (config_options[i].param && slice_is(name, config_options[i].param))
+            return &config_options[i];
+    }
+    return NULL;
+}
+
 static bool read_param(struct loading *l, char *text)
 {
     char *equals = strchr(text, '=');
 
-    if (!equals)
-        return err_set(l->err, ERR_USER, "--context_param: name=value is expected");
-    struct slice name = text_trim(slice_of(text, (size_t)(equals - text)));
-    for (size_t i = 0; i < config_option_count; i++) {
-        const struct option *o = &config_options[i];
+    if (!equals) { /* not echoed unless it is a name: it might be a secret */
+        const struct option *o = find_param(slice_str(text));
 
-        if (!o->param || !slice_is(name, o->param))
-            continue;
-        if (!(o->commands & l->in->command))
-            return err_set(l->err, ERR_USER, "--context_param %s: not a setting of %s", o->param,
-                           l->in->command_name);
-        struct slice value = unquote(text_trim(slice_str(equals + 1)));
-        AUTO_STR char *copy = xstrndup((const char *)value.p, value.n);
-        say(l, o, FROM_PARAM, xsprintf("--context_param %s", o->param), copy);
-        explicit_bzero(copy, strlen(copy));
-        hide_value(o, equals + 1);
-        l->config->by_context_params = true;
-        return true;
+        return err_set(l->err, ERR_USER, "--context_param%s%s: name=value is expected",
+                       o ? " " : "", o ? o->param : "");
     }
-    return unknown_param(l, name);
+    struct slice name = text_trim(slice_of(text, (size_t)(equals - text)));
+    const struct option *o = find_param(name);
+    if (!o)
+        return unknown_param(l, name);
+    if (!(o->commands & l->in->command))
+        return err_set(l->err, ERR_USER, "--context_param %s: not a setting of %s", o->param,
+                       l->in->command_name);
+    struct slice value = unquote(text_trim(slice_str(equals + 1)));
+    AUTO_STR char *copy = xstrndup((const char *)value.p, value.n);
+    say(l, o, FROM_PARAM, xsprintf("--context_param %s", o->param), copy);
+    explicit_bzero(copy, strlen(copy));
+    hide_value(o, equals + 1);
+    l->config->by_context_params = true;
+    return true;
 }
 
 static void set_file(struct loading *l, const char *where, const char *file)
@@ -461,7 +474,7 @@ static bool find_state_dir(struct loading *l)
         AUTO_STR char *dir = xsprintf("%s/.local/state/cass2es", home);
 
         set_found(l, "run.state_dir", "HOME", dir);
-    } else if (l->in->command != FOR_CHECK) {
+    } else if (option_find("run.state_dir")->commands & l->in->command & ~(unsigned)FOR_CHECK) {
         return err_set(
             l->err, ERR_USER,
             "no folder for the journal: none of STATE_DIRECTORY, XDG_STATE_HOME and HOME "

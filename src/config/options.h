@@ -187,6 +187,9 @@ enum { OPTION_NAME_BYTES = 64 };
 void option_flag(const struct option *o, char out[OPTION_NAME_BYTES]);
 void option_env(const struct option *o, char out[OPTION_NAME_BYTES]);
 
+/* "1 to 65535", "1ms to 1h", "none, lz4"; nothing where every text is allowed. */
+void option_range(const struct option *o, struct buf *out);
+
 /* ---- a loaded configuration --------------------------------------------------------------------
  */
 

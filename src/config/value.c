@@ -26,7 +26,7 @@ static bool refuse(struct err *err, const struct option *o, const char *where, s
     struct buf allowed;
 
     buf_init(&allowed, 256);
-    value_allowed(o, &allowed);
+    option_range(o, &allowed);
     err_set(err, ERR_USER, "%s: '%.*s' is %s (%s)", where, (int)(text.n > 80 ? 80 : text.n),
             (const char *)text.p, what, buf_cstr(&allowed));
     buf_fini(&allowed);
@@ -242,7 +242,7 @@ void value_add_url(struct buf *out, struct slice url)
     buf_add(out, url.p + at + n, url.n - at - n);
 }
 
-void value_allowed(const struct option *o, struct buf *out)
+void option_range(const struct option *o, struct buf *out)
 {
     void (*add)(struct buf *, int64_t) = o->type == OPT_DURATION ? value_add_duration
                                          : o->type == OPT_SIZE   ? value_add_size

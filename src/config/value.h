@@ -31,8 +31,6 @@ struct config *config_new(void);
 bool value_store(struct config *c, const struct option *o, enum config_layer layer,
                  const char *where, struct slice text, struct err *err);
 
-/* "1 to 65535", "1ms to 1h", "none, lz4"; empty where every text is allowed. */
-void value_allowed(const struct option *o, struct buf *out);
 /* "5s", "48MiB": the largest unit that divides it. */
 void value_add_duration(struct buf *out, int64_t ms);
 void value_add_size(struct buf *out, int64_t bytes);
