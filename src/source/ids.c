@@ -1371,39 +1371,3 @@ const struct ids_file *ids_file(const struct ids *s)
 {
     return &s->file;
 }
-
-/* ---- duplicates -------------------------------------------------------------------------------
- */
-
-void id_dedupe_init(struct id_dedupe *d)
-{
-    map_init(&d->block);
-    buf_init(&d->last, 16 * IDS_ITEM_MAX_BYTES);
-    d->any = false;
-}
-
-void id_dedupe_fini(struct id_dedupe *d)
-{
-    map_fini(&d->block);
-    buf_fini(&d->last);
-}
-
-bool id_dedupe_add(struct id_dedupe *d, struct slice id)
-{
-    bool added;
-
-    if (d->any && slice_eq(buf_slice(&d->last), id))
-        return false;
-    map_put(&d->block, id, &added);
-    if (!added)
-        return false;
-    buf_reset(&d->last);
-    buf_add_slice(&d->last, id);
-    d->any = !d->last.full;
-    return true;
-}
-
-void id_dedupe_next_block(struct id_dedupe *d)
-{
-    map_reset(&d->block);
-}

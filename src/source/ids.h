@@ -29,7 +29,6 @@
 #include "base/cancel.h"
 #include "base/err.h"
 #include "base/hash.h"
-#include "base/map.h"
 
 enum ids_form { IDS_AUTO, IDS_CSV, IDS_JSON, IDS_LOG };
 enum ids_header { IDS_HEADER_AUTO, IDS_HEADER_YES, IDS_HEADER_NO };
@@ -88,19 +87,3 @@ bool ids_next(struct ids *s, struct id_item *out, struct err *err);
 /* Goes on behind an item that was read earlier: its `end` (0: from the start). Lines are counted
  * anew, so this reads what lies before. */
 bool ids_seek(struct ids *s, uint64_t end, struct err *err);
-
-/* ---- duplicates: adjacent ones, and those within a block ---------------------------------------
- */
-
-struct id_dedupe {
-    struct map block;
-    struct buf last; /* the id before, also across blocks */
-    bool any;
-};
-
-void id_dedupe_init(struct id_dedupe *d);
-void id_dedupe_fini(struct id_dedupe *d);
-/* True when `id` is new and was noted; false for a duplicate. */
-bool id_dedupe_add(struct id_dedupe *d, struct slice id);
-/* A block is full: the next begins. */
-void id_dedupe_next_block(struct id_dedupe *d);
