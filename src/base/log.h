@@ -20,7 +20,12 @@ struct log_field {
     int64_t num;
 };
 
-#define F_STR(key_, value_) ((struct log_field){.key = (key_), .str = (value_) ? (value_) : ""})
+static inline struct log_field log_field_str(const char *key, const char *value)
+{
+    return (struct log_field){.key = key, .str = value ? value : ""};
+}
+
+#define F_STR(key_, value_) log_field_str(key_, value_)
 #define F_INT(key_, value_) ((struct log_field){.key = (key_), .num = (int64_t)(value_)})
 #define LOG(level, event, ...)                                                                     \
     log_write(level, event, (const struct log_field[]){__VA_ARGS__ __VA_OPT__(, ){.key = NULL}})

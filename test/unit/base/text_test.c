@@ -1,0 +1,178 @@
+#include "base/text.h"
+
+#include "base/cmocka_all.h"
+
+static void utf8_is_checked(void **state)
+{
+    static const struct {
+        const char *text;
+        bool valid;
+    } cases[] = {
+        {"", true},
+        {"a\xc3\xa9\xe2\x82\xac\xf0\x9f\x98\x80", true},
+        {"\xef\xbf\xbf", true},
+        {"\xf4\x8f\xbf\xbf", true},
+        {"\x80", false},
+        {"\xc0\x80", false},         /* overlong */
+        {"\xc1\xbf", false},         /* overlong */
+        {"\xe0\x9f\xbf", false},     /* overlong */
+        {"\xed\xa0\x80", false},     /* surrogate */
+        {"\xf0\x8f\xbf\xbf", false}, /* overlong */
+        {"\xf4\x90\x80\x80", false}, /* beyond U+10FFFF */
+        {"\xf5\x80\x80\x80", false},
+        {"\xe2\x82", false}, /* cut off */
+        {"a\xff", false},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++)
+        assert_int_equal(utf8_valid(slice_str(cases[i].text)), cases[i].valid);
+}
+
+static void strings_are_escaped(void **state)
+{
+    static const struct {
+        const char *text;
+        size_t n;
+        const char *json;
+    } cases[] = {
+        {"", 0, "\"\""},
+        {"plain", 5, "\"plain\""},
+        {"q\"b\\s/", 6, "\"q\\\"b\\\\s/\""},
+        {"\b\t\n\f\r", 5, "\"\\b\\t\\n\\f\\r\""},
+        {"\0\x1f\x7f", 3, "\"\\u0000\\u001f\x7f\""},
+        {"\xc3\xa9", 2, "\"\xc3\xa9\""},
+        {"a\xff"
+         "b",
+         3,
+         "\"a\xef\xbf\xbd"
+         "b\""},
+        {"\xe2\x82", 2, "\"\xef\xbf\xbd\""},
+    };
+    struct buf out;
+
+    (void)state;
+    buf_init(&out, 1 << 10);
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        buf_reset(&out);
+        json_add_string(&out, slice_of(cases[i].text, cases[i].n));
+        assert_string_equal(buf_cstr(&out), cases[i].json);
+    }
+    buf_fini(&out);
+}
+
+static void base64_and_hex(void **state)
+{
+    static const struct {
+        const char *text, *base64, *hex;
+    } cases[] = {{"", "", ""},
+                 {"f", "Zg==", "66"},
+                 {"fo", "Zm8=", "666f"},
+                 {"foo", "Zm9v", "666f6f"},
+                 {"foob", "Zm9vYg==", "666f6f62"},
+                 {"\xff\xfe\xfd", "//79", "fffefd"}};
+    struct buf out;
+
+    (void)state;
+    buf_init(&out, 1 << 10);
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        buf_reset(&out);
+        text_add_base64(&out, slice_str(cases[i].text));
+        assert_string_equal(buf_cstr(&out), cases[i].base64);
+        buf_reset(&out);
+        text_add_hex(&out, slice_str(cases[i].text));
+        assert_string_equal(buf_cstr(&out), cases[i].hex);
+    }
+    buf_fini(&out);
+}
+
+static void numbers_come_and_go(void **state)
+{
+    static const struct {
+        const char *text;
+        bool ok;
+        int64_t value;
+    } cases[] = {
+        {"0", true, 0},
+        {"-0", true, 0},
+        {"+7", true, 7},
+        {"9223372036854775807", true, INT64_MAX},
+        {"-9223372036854775808", true, INT64_MIN},
+        {"9223372036854775808", false, 0},
+        {"-9223372036854775809", false, 0},
+        {"99999999999999999999", false, 0},
+        {"", false, 0},
+        {"-", false, 0},
+        {"1x", false, 0},
+        {" 1", false, 0},
+        {"1.0", false, 0},
+    };
+    static const int64_t written[] = {0, 1, -1, 10, INT64_MAX, INT64_MIN};
+    struct buf out;
+    int64_t v;
+
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        v = 0;
+        assert_int_equal(text_to_i64(slice_str(cases[i].text), INT64_MIN, INT64_MAX, &v),
+                         cases[i].ok);
+        assert_true(v == cases[i].value);
+    }
+    assert_false(text_to_i64(slice_str("11"), 0, 10, &v));
+    assert_true(text_to_i64(slice_str("10"), 0, 10, &v));
+    assert_false(text_to_i64(slice_str("-1"), 0, 10, &v));
+    buf_init(&out, 1 << 10);
+    for (size_t i = 0; i < sizeof written / sizeof written[0]; i++) {
+        buf_reset(&out);
+        text_add_i64(&out, written[i]);
+        assert_true(text_to_i64(buf_slice(&out), INT64_MIN, INT64_MAX, &v) && v == written[i]);
+    }
+    buf_fini(&out);
+}
+
+static void near_names_are_offered(void **state)
+{
+    static const char *const names[] = {"sync", "serve", "failures", "runs", "check", NULL};
+    static const struct {
+        const char *word, *near;
+    } cases[] = {{"snyc", "sync"}, {"serv", "serve"},  {"failure", "failures"},
+                 {"run", "runs"},  {"chekc", "check"}, {"xyz", NULL},
+                 {"", NULL},       {"sync", "sync"}};
+
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        const char *near = text_nearest(slice_str(cases[i].word), names);
+
+        if (cases[i].near)
+            assert_string_equal(near, cases[i].near);
+        else
+            assert_null(near);
+    }
+    assert_int_equal(text_distance(slice_str("abc"), slice_str("acb")), 1); /* a swap */
+    assert_int_equal(text_distance(slice_str(""), slice_str("abc")), 3);
+    assert_int_equal(text_distance(slice_str("kitten"), slice_str("sitting")), 3);
+    char longer[100];
+    memset(longer, 'x', sizeof longer);
+    assert_int_equal(text_distance(slice_of(longer, 100), slice_str("x")), 100);
+}
+
+static void trimmed_and_compared(void **state)
+{
+    (void)state;
+    assert_true(slice_is(text_trim(slice_str(" \t\r\n a b \n")), "a b"));
+    assert_int_equal(text_trim(slice_str(" \n ")).n, 0);
+    assert_true(text_same_nocase(slice_str("AbZ"), slice_str("aBz")));
+    assert_false(text_same_nocase(slice_str("a["), slice_str("A{")));
+    assert_false(text_same_nocase(slice_str("a"), slice_str("ab")));
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(utf8_is_checked),        cmocka_unit_test(strings_are_escaped),
+        cmocka_unit_test(base64_and_hex),         cmocka_unit_test(numbers_come_and_go),
+        cmocka_unit_test(near_names_are_offered), cmocka_unit_test(trimmed_and_compared),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
