@@ -10,7 +10,7 @@
  *   .plan KS TABLE BYTES COUNT        the ranges of a scan
  *   .scan KS TABLE COLUMNS THREADS    counts the rows of all ranges
  *   .many N STATEMENT                 the statement N times in flight at once, "?" is 0..N-1 (int)
- *   .token HEX
+ *   .token HEX                        .bind =HEX...  values of the next statement; "-" is null
  */
 #include <getopt.h>
 #include <inttypes.h>
@@ -23,6 +23,8 @@
 #include "base/text.h"
 #include "cql/cql.h"
 
+enum { BOUND_MAX = 16 };
+
 struct run {
     struct cql_cluster *cluster;
     struct cql_session *session;
@@ -31,6 +33,9 @@ struct run {
     bool quiet;
     bool prefetch;
     struct buf state;
+    struct buf bound;               /* the bytes of `values` */
+    struct slice values[BOUND_MAX]; /* of the next statement */
+    uint16_t value_count;
     struct buf out;
     bool failed;
 };
@@ -108,13 +113,17 @@ static void print_page(struct run *r, const struct page *page, struct slice stat
 
 static bool run_select(struct run *r, const char *text, struct err *err)
 {
-    struct cql_query q = {.text = text, .page_rows = r->page_rows};
+    struct cql_query q = {.text = text,
+                          .page_rows = r->page_rows,
+                          .values = r->values,
+                          .value_count = r->value_count};
     struct page page;
 
     if (r->state.len)
         q.paging_state = buf_slice(&r->state);
     AUTO(cql_pager) struct cql_pager *pager = cql_pager_open(r->session, &q, err);
     buf_reset(&r->state);
+    r->value_count = 0;
     if (!pager)
         return false;
     cql_pager_set_prefetch(pager, r->prefetch);
@@ -321,6 +330,7 @@ static bool run_scan(struct run *r, const char *ks, const char *table, const cha
     buf_printf(&text, " WHERE token(%s) > ? AND token(%s) <= ?", buf_cstr(&key), buf_cstr(&key));
     s.text = buf_cstr(&text);
     s.ranges = &ranges;
+    size_t range_count = ranges.count;
     threads = threads < 1 ? 1 : threads > 16 ? 16 : threads;
     for (long i = 0; i < threads; i++)
         pthread_create(&ids[i], NULL, scan_main, &s);
@@ -336,19 +346,47 @@ static bool run_scan(struct run *r, const char *ks, const char *table, const cha
     buf_printf(&r->out,
                "{\"rows\":%" PRIuFAST64 ",\"pages\":%" PRIuFAST64 ",\"bytes\":%" PRIuFAST64
                ",\"ranges\":%zu}",
-               s.rows, s.pages, s.bytes, ranges.count);
+               s.rows, s.pages, s.bytes, range_count);
     print_line(r);
     return true;
 }
 
-static size_t unhex(const char *text, struct buf *out)
+static size_t add_unhex(const char *text, struct buf *out)
 {
     unsigned byte;
 
-    buf_reset(out);
     for (; sscanf(text, "%2x", &byte) == 1 && text[1]; text += 2)
         buf_add_byte(out, (uint8_t)byte);
     return out->len;
+}
+
+static size_t unhex(const char *text, struct buf *out)
+{
+    buf_reset(out);
+    return add_unhex(text, out);
+}
+
+static bool run_bind(struct run *r, char *rest, struct err *err)
+{
+    static const uint8_t empty[1];
+    size_t ends[BOUND_MAX];
+    size_t at = 0;
+    uint16_t n = 0;
+
+    buf_reset(&r->bound);
+    for (char *word = strtok_r(rest, " ", &rest); word; word = strtok_r(NULL, " ", &rest)) {
+        if (n == BOUND_MAX)
+            return err_set(err, ERR_USER, "too many values");
+        r->values[n] = word[0] == '-' ? SLICE_NULL : slice_of(empty, 0);
+        ends[n++] = word[0] == '-' ? r->bound.len : add_unhex(word + 1, &r->bound);
+    }
+    for (uint16_t i = 0; i < n; i++) {
+        if (ends[i] > at)
+            r->values[i] = slice_of(r->bound.p + at, ends[i] - at);
+        at = ends[i];
+    }
+    r->value_count = n;
+    return true;
 }
 
 static bool run_dot(struct run *r, char *line, struct err *err)
@@ -359,6 +397,8 @@ static bool run_dot(struct run *r, char *line, struct err *err)
 
     if (!strcmp(word, ".many"))
         return run_many(r, rest, err);
+    if (!strcmp(word, ".bind"))
+        return run_bind(r, rest, err);
     const char *a[4] = {NULL};
     for (int i = 0; i < 4; i++) {
         a[i] = strtok_r(NULL, " ", &rest);
@@ -425,7 +465,7 @@ static bool run_line(struct run *r, char *line, struct err *err)
     err_clear(err);
     if (line[0] == '.')
         return run_dot(r, line, err);
-    if (!strncasecmp(line, "SELECT", 6))
+    if (r->value_count || !strncasecmp(line, "SELECT", 6))
         return run_select(r, line, err);
     if (!cql_run(r->session, line, err))
         return false;
@@ -538,6 +578,7 @@ int main(int argc, char **argv)
         return usage();
     buf_init(&r.out, 256 << 20);
     buf_init(&r.state, 1 << 20);
+    buf_init(&r.bound, 1 << 20);
     r.cluster = cql_cluster_open(&o, &err);
     if (r.cluster)
         r.session = cql_session_open(r.cluster, &err);
@@ -554,5 +595,6 @@ int main(int argc, char **argv)
     cql_cluster_free(r.cluster);
     buf_fini(&r.out);
     buf_fini(&r.state);
+    buf_fini(&r.bound);
     return r.failed;
 }

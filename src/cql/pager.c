@@ -88,6 +88,7 @@ bool cql_pager_next(struct cql_pager *p, struct page *page, struct err *err)
     p->page = r->call.bytes;
     r->call.bytes = old;
     call_give_up(&r->call);
+    r->foreign_state = false;
     buf_reset(&p->state);
     buf_add_slice(&p->state, result.meta.paging_state);
     if (p->state.full)

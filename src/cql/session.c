@@ -217,7 +217,7 @@ static bool prepare_read(struct statement *st, struct link *l, struct call *call
 {
     struct prepared *p = prepared_on(st, l);
 
-    if (!columns_equal(st->columns, r->meta.columns)) {
+    if (!st->columns || !columns_equal(st->columns, r->meta.columns)) {
         st->columns = columns_keep(st, call, err);
         if (!st->columns)
             return false;
@@ -411,6 +411,7 @@ bool request_set(struct cql_session *s, struct request *r, const struct cql_quer
         q->consistency ? q->consistency : cluster_env(s->cluster)->options->consistency;
     r->page_rows = q->page_rows ? q->page_rows : 5000;
     r->paging_state = SLICE_NULL;
+    r->foreign_state = q->paging_state.p != NULL;
     r->has_token = q->has_token;
     r->token = q->token;
     if (!r->keyspace || !q->keyspace || strcmp(r->keyspace, q->keyspace) != 0) {
@@ -534,8 +535,8 @@ static bool after_server_error(struct cql_session *s, struct request *r,
             note(r, err, false);
         return request_start(s, r, err);
     }
-    if (e->code == CODEC_PROTOCOL_ERROR && r->paging_state.p) {
-        /* The state was made by another version of the server, or is damaged. */
+    if (e->code == CODEC_PROTOCOL_ERROR && r->foreign_state) {
+        /* The state was made by another version of the server, or is damaged: it never passes. */
         err->kind = ERR_REJECT;
         return false;
     }
@@ -582,6 +583,8 @@ bool request_finish(struct cql_session *s, struct request *r, struct codec_resul
         arena_reset(&s->scratch);
         if (call_result(l->conn, &r->call, &s->scratch, out, &server, err)) {
             node_worked(l->node);
+            err_clear(err); /* of attempts before */
+            err_clear(err); /* of tries before this one */
             return true;
         }
         if (server.code < 0) { /* bytes that made no sense: the connection has gone */

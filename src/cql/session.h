@@ -48,6 +48,7 @@ struct request {
     enum cql_consistency consistency;
     uint32_t page_rows;
     struct slice paging_state; /* lives in the owner */
+    bool foreign_state;        /* it came from outside: perhaps another version of the server */
     bool has_token;
     int64_t token;
     char *keyspace;
