@@ -1,0 +1,372 @@
+/*
+ * cmd/serve.c - `cass2es serve`: Sunbird's Sync API, written to Elasticsearch.
+ */
+#include <stdio.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "base/text.h"
+#include "cmd/command.h"
+#include "cmd/connect.h"
+#include "cmd/screen.h"
+#include "engine/keyed.h"
+#include "engine/retry.h"
+#include "mapping/plan.h"
+#include "serve/server.h"
+#include "serve/work.h"
+
+enum {
+    MAX_MAPPINGS = 64,
+    /* A call that finds nobody is given back to the queue's worker after this time, so that
+     * /health/ready tells of it; it is tried again without end. */
+    CALL_BUDGET_MS = 30000,
+};
+
+struct served {
+    struct mapping *mapping;
+    struct schema *schema;
+    struct plan *plan;
+};
+
+struct serve {
+    const struct config *config;
+    struct context *ctx;
+    struct served types[MAX_MAPPINGS];
+    size_t type_count;
+    const struct plan *plans[MAX_MAPPINGS + 1];
+    const char *names[MAX_MAPPINGS + 1];
+    struct journal *journal;
+    struct run *run;
+    struct cql_cluster *cluster;
+    struct elastic_options elastic;
+    struct keyed_options keyed;
+    struct metrics metrics;
+    struct work *work;
+    struct server *server;
+};
+
+static void serve_fini(struct serve *s)
+{
+    server_stop(s->server);
+    if (s->work)
+        work_drain(s->work);
+    work_free(s->work);
+    run_abandon(s->run);
+    for (size_t i = 0; i < s->type_count; i++) {
+        plan_free(s->types[i].plan);
+        if (s->types[i].schema)
+            schema_free(s->types[i].schema);
+        mapping_free(s->types[i].mapping);
+    }
+    if (s->cluster)
+        cql_cluster_free(s->cluster);
+    journal_close(s->journal);
+}
+
+/* ---- mappings ---- */
+
+static bool ends_with(const char *text, const char *end)
+{
+    size_t n = strlen(text);
+    size_t m = strlen(end);
+
+    return n >= m && strcmp(text + n - m, end) == 0;
+}
+
+static bool load_mapping(struct serve *s, const char *name, struct err *err)
+{
+    const char *dir = s->config->serve.profiles_dir;
+    bool is_file = ends_with(name, ".yaml") || ends_with(name, ".yml");
+    struct served *t = &s->types[s->type_count];
+
+    if (s->type_count == MAX_MAPPINGS)
+        return config_fault(s->config, "serve.mappings", err, "more than %d", MAX_MAPPINGS);
+    if (!is_file && !dir)
+        return config_fault(s->config, "serve.mappings", err,
+                            "profile %s: no folder of profiles was found; say --profiles-dir, or "
+                            "give a file (.yaml)",
+                            name);
+    AUTO_STR char *path = is_file ? xstrdup(name) : xsprintf("%s/%s.yaml", dir, name);
+    t->mapping = mapping_load(path, err);
+    if (!t->mapping)
+        return false;
+    for (size_t i = 0; i < s->type_count; i++) {
+        if (strcmp(s->types[i].mapping->object, t->mapping->object) == 0)
+            return mapping_error(t->mapping, t->mapping->object_at, err,
+                                 "object type %s is described in %s, too", t->mapping->object,
+                                 s->types[i].mapping->path);
+    }
+    s->names[s->type_count++] = t->mapping->object;
+    return true;
+}
+
+static char *find_keyspace(struct serve *s, const struct mapping *m, struct err *err)
+{
+    struct cql_names found = {0};
+    char *keyspace = NULL;
+
+    if (m->keyspace.name)
+        return xstrdup(m->keyspace.name);
+    if (s->config->cassandra.keyspace)
+        return xstrdup(s->config->cassandra.keyspace);
+    if (!cql_find_table(s->cluster, m->table.name, &found, err))
+        return NULL;
+    if (found.count == 1)
+        keyspace = xstrdup(found.names[0]);
+    else
+        mapping_error(m, m->table.at, err,
+                      found.count ? "%zu keyspaces have a table %s: say which by keyspace"
+                                  : "%zu keyspaces have a table %s",
+                      found.count, m->table.name);
+    cql_names_fini(&found);
+    return keyspace;
+}
+
+static bool compile_mapping(struct serve *s, size_t i, struct err *err)
+{
+    struct served *t = &s->types[i];
+    AUTO_STR char *keyspace = find_keyspace(s, t->mapping, err);
+
+    if (!keyspace)
+        return false;
+    t->schema = cql_schema_load(s->cluster, keyspace, t->mapping->table.name, err);
+    if (!t->schema)
+        return err_wrap(err, "%s", t->mapping->path);
+    t->plan = plan_compile(t->mapping, t->schema, err);
+    s->plans[i] = t->plan;
+    return t->plan != NULL;
+}
+
+/* ---- start ---- */
+
+static bool begin_run(struct serve *s, struct err *err)
+{
+    struct buf params;
+    bool resumed;
+
+    s->journal = connect_journal(s->config, s->ctx, true, err);
+    if (!s->journal)
+        return false;
+    buf_init(&params, 1 << 20);
+    config_params_json(s->config, FOR_SERVE, &params);
+    /* One per state folder, whatever its settings: what was accepted under other settings must not
+     * be left behind. */
+    struct run_spec spec = {
+        .command = "serve", .identity = "serve", .params = buf_cstr(&params), .resumable = true};
+    s->run = run_begin(s->journal, &spec, &resumed, err);
+    buf_fini(&params);
+    if (!s->run)
+        return err_wrap(err, "state folder %s", s->config->run.state_dir);
+    if (resumed)
+        LOG(LOG_INFO, "resume", F_STR("run", run_id(s->run)));
+    return true;
+}
+
+static void *open_keyed(void *ctx, struct err *err)
+{
+    return keyed_open(ctx, err);
+}
+
+static bool sync_keyed(void *worker, const char *object_type, const struct json *ids,
+                       struct keyed_result *results, struct err *err)
+{
+    return keyed_sync(worker, object_type, ids, results, err);
+}
+
+static void close_keyed(void *worker)
+{
+    keyed_free(worker);
+}
+
+static void fill_options(struct serve *s)
+{
+    const struct config *c = s->config;
+    int64_t budget_ms = c->run.retry_budget_ms;
+
+    s->elastic = (struct elastic_options){
+        .urls = c->elastic.urls,
+        .username = c->elastic.username,
+        .password = secret_text(&c->elastic.password),
+        .api_key = secret_text(&c->elastic.api_key),
+        .ca_file = c->elastic.ca_file,
+        .connect_timeout_ms = (int)c->http.connect_timeout_ms,
+        .request_timeout_ms = (int)c->http.request_timeout_ms,
+        .clock = &s->ctx->clock,
+        .cancel = &s->ctx->cancel,
+    };
+    s->keyed = (struct keyed_options){
+        .cluster = s->cluster,
+        .elastic = &s->elastic,
+        .plans = s->plans,
+        .clock = &s->ctx->clock,
+        .cancel = &s->ctx->cancel,
+        .retry_budget_ms = budget_ms < CALL_BUDGET_MS ? budget_ms : CALL_BUDGET_MS,
+    };
+}
+
+/* What an operator has wrong is said at the start, not by the first call. */
+static bool check_all(struct serve *s, struct err *err)
+{
+    AUTO(keyed) struct keyed *k = keyed_open(&s->keyed, err);
+
+    return k && keyed_check(k, err);
+}
+
+static bool start_work(struct serve *s, struct err *err)
+{
+    struct work_options o = {
+        .backend = {.ctx = &s->keyed, .open = open_keyed, .sync = sync_keyed, .close = close_keyed},
+        .run = s->run,
+        .clock = &s->ctx->clock,
+        .cancel = &s->ctx->cancel,
+        .types = s->names,
+        .threads = (unsigned)s->config->serve.threads,
+        .queue_ids = (uint64_t)s->config->serve.queue_ids,
+        .metrics = &s->metrics,
+    };
+
+    s->work = work_start(&o, err);
+    return s->work != NULL;
+}
+
+static bool start_server(struct serve *s, struct err *err)
+{
+    static const enum syncapi_dialect dialects[] = {[DIALECT_AUTO] = SYNCAPI_AUTO,
+                                                    [DIALECT_LMS] = SYNCAPI_LMS,
+                                                    [DIALECT_USERORG] = SYNCAPI_USERORG};
+    const struct config *c = s->config;
+    struct server_options o = {
+        .listen = c->serve.listen,
+        .max_body_bytes = c->serve.max_body_bytes,
+        .sync_timeout_ms = c->serve.sync_timeout_ms,
+        .rules = {.dialect = dialects[c->serve.dialect], .types = s->names},
+        .work = s->work,
+        .clock = &s->ctx->clock,
+        .metrics = &s->metrics,
+    };
+
+    s->server = server_start(&o, err);
+    if (!s->server)
+        return false;
+    LOG(LOG_INFO, "listening", F_STR("address", server_address(s->server)),
+        F_STR("run", run_id(s->run)));
+    return true;
+}
+
+static bool start_all(struct serve *s, struct err *err)
+{
+    const char *const *mapping = s->config->serve.mappings;
+
+    for (; *mapping; mapping++) {
+        if (!load_mapping(s, *mapping, err))
+            return false;
+    }
+    if (!begin_run(s, err))
+        return false;
+    s->cluster = connect_cassandra(s->config, s->ctx, err);
+    if (!s->cluster)
+        return false;
+    for (size_t i = 0; i < s->type_count; i++) {
+        if (!compile_mapping(s, i, err))
+            return false;
+    }
+    fill_options(s);
+    return check_all(s, err) && start_work(s, err) && start_server(s, err);
+}
+
+/* ---- end ---- */
+
+static bool add_summary(struct serve *s, uint64_t left, struct buf *json, struct show_table *table,
+                        struct err *err)
+{
+    static const char *const names[] = {
+        "calls",    "ids",    "duplicate", "bad",     "missing",   "found", "refused", "rows",
+        "filtered", "merged", "documents", "indexed", "unchanged", "stale", "failed",
+    };
+
+    buf_printf(json, "{\"run\":\"%s\"", run_id(s->run));
+    show_row(table, "run", "%s", run_id(s->run));
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        int64_t n;
+        if (!run_count(s->run, names[i], &n, err))
+            return false;
+        buf_printf(json, ",\"%s\":%lld", names[i], (long long)n);
+        show_row_count(table, names[i], (uint64_t)n);
+    }
+    buf_printf(json, ",\"waiting\":%llu}", (unsigned long long)left);
+    show_row_count(table, "waiting", left);
+    return true;
+}
+
+static bool end_run(struct serve *s, uint64_t left, int exit_code, struct err *err)
+{
+    struct show_table table = {0};
+    struct buf json;
+    struct buf text;
+
+    buf_init(&json, 64 << 10);
+    buf_init(&text, 64 << 10);
+    bool ok = add_summary(s, left, &json, &table, err);
+    show_table_end(&table, &text);
+    if (ok) {
+        if (s->config->output.json)
+            printf("%s\n", buf_cstr(&json));
+        else
+            printf("Stopped.\n%s", buf_cstr(&text));
+        if (left && !s->config->output.json)
+            printf("\nIds that wait are in the journal: the next start goes on with them.\n");
+        ok = run_end(TAKE(s->run), left ? RUN_INTERRUPTED : RUN_FINISHED, exit_code,
+                     buf_cstr(&json), err);
+    }
+    buf_fini(&json);
+    buf_fini(&text);
+    return ok;
+}
+
+static bool stop_all(struct serve *s, int *exit_code, struct err *err)
+{
+    bool balanced = true;
+    uint64_t left = 0;
+
+    LOG(LOG_INFO, "stopping");
+    work_drain(s->work);
+    server_stop(TAKE(s->server));
+    if (!work_stop(s->work, &left, &balanced, err))
+        return false;
+    *exit_code = !balanced ? EXIT_DEFECT : left ? EXIT_INTERRUPTED : EXIT_DONE;
+    return end_run(s, left, *exit_code, err);
+}
+
+static bool serve_run(const struct config *config, struct context *ctx, int *exit_code,
+                      struct err *err)
+{
+    struct serve s = {.config = config, .ctx = ctx};
+    struct err stop;
+
+    bool ok = start_all(&s, err);
+    if (ok) {
+        while (retry_pause(&ctx->clock, &ctx->cancel, INT32_MAX, &stop))
+            ;
+        ok = stop_all(&s, exit_code, err);
+    }
+    serve_fini(&s);
+    return ok;
+}
+
+const struct command command_serve = {
+    .name = "serve",
+    .summary = "Be the Sync API: take calls with ids, index their documents",
+    .usage = "--mapping FILE|PROFILE,... [OPTION...]",
+    .details =
+        "Serves POST /v1/data/sync, /data/v1/index/sync and /api/data/v1/index/sync as Sunbird's\n"
+        "lms-service and userorg-service do, for the object types of the mappings given, and\n"
+        "/health/live, /health/ready, /metrics.\n"
+        "\n"
+        "A call is answered when its ids are safe in the journal. SIGTERM ends what is in flight;\n"
+        "what still waits then (exit 130), or after a crash, is worked off at the next start. "
+        "There\n"
+        "is one server per state folder.",
+    .id = FOR_SERVE,
+    .signals = true,
+    .run = serve_run,
+};

@@ -1,0 +1,585 @@
+#include "serve/work.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <string.h>
+#include <time.h>
+
+#include "base/arena.h"
+#include "base/log.h"
+#include "base/text.h"
+#include "engine/retry.h"
+
+/* Nothing is dropped because a backend is away for long. */
+static const int64_t PATIENCE_MS = INT64_C(1000) * 86400 * 365;
+
+struct ticket {
+    struct work *work;
+    int refs; /* the one who waits, and the call */
+    bool settled;
+    struct keyed_result *results;
+};
+
+/* A call in the queue; its ids are in the journal only. */
+struct item {
+    uint64_t no; /* of its block */
+    uint32_t ids;
+    struct ticket *ticket; /* NULL: nobody waits */
+    struct item *next;
+};
+
+struct worker {
+    struct work *work;
+    pthread_t thread;
+    bool started;
+    void *backend;
+    char trouble[256]; /* "" when all is well; guarded by the work's lock */
+};
+
+struct work {
+    struct work_options o;
+    struct worker *workers;
+
+    pthread_mutex_t lock; /* guards all below, tickets' refs and settled, and workers' trouble */
+    pthread_cond_t more;
+    pthread_cond_t settled;
+    struct item *first;
+    struct item **last;
+    uint64_t last_no;
+    uint64_t ids; /* waiting or being worked on */
+    uint64_t calls;
+    bool closed;
+    bool unbalanced;
+};
+
+/* ---- tickets ---- */
+
+static void ticket_drop_locked(struct ticket *t)
+{
+    if (--t->refs > 0)
+        return;
+    free(t->results);
+    free(t);
+}
+
+void ticket_free(struct ticket *t)
+{
+    if (!t)
+        return;
+    struct work *w = t->work;
+    pthread_mutex_lock(&w->lock);
+    ticket_drop_locked(t);
+    pthread_mutex_unlock(&w->lock);
+}
+
+const struct keyed_result *work_wait(struct work *w, struct ticket *t, int64_t timeout_ms)
+{
+    struct timespec until;
+
+    clock_gettime(CLOCK_MONOTONIC, &until);
+    int64_t ns = until.tv_nsec + timeout_ms % 1000 * 1000000;
+    until.tv_sec += timeout_ms / 1000 + ns / 1000000000;
+    until.tv_nsec = ns % 1000000000;
+    pthread_mutex_lock(&w->lock);
+    while (!t->settled && !w->closed) {
+        if (pthread_cond_timedwait(&w->settled, &w->lock, &until) == ETIMEDOUT)
+            break;
+    }
+    const struct keyed_result *results = t->settled ? t->results : NULL;
+    pthread_mutex_unlock(&w->lock);
+    return results;
+}
+
+/* ---- the queue ---- */
+
+static void gauges_locked(struct work *w)
+{
+    struct metrics *m = w->o.metrics;
+
+    atomic_store(&m->value[METRIC_queue_ids], (int64_t)w->ids);
+    atomic_store(&m->value[METRIC_queue_calls], (int64_t)w->calls);
+}
+
+static void append_locked(struct work *w, uint64_t no, uint32_t ids, struct ticket *ticket)
+{
+    struct item *item = xalloc(sizeof *item);
+
+    *item = (struct item){.no = no, .ids = ids, .ticket = ticket};
+    *w->last = item;
+    w->last = &item->next;
+    pthread_cond_signal(&w->more);
+}
+
+/* Settled, or never kept. */
+static void release(struct work *w, uint32_t ids)
+{
+    pthread_mutex_lock(&w->lock);
+    w->ids -= ids;
+    w->calls--;
+    gauges_locked(w);
+    pthread_mutex_unlock(&w->lock);
+}
+
+static struct item *take(struct work *w)
+{
+    struct item *item = NULL;
+
+    pthread_mutex_lock(&w->lock);
+    while (!w->first && !w->closed)
+        pthread_cond_wait(&w->more, &w->lock);
+    if (!w->closed) {
+        item = w->first;
+        w->first = item->next;
+        if (!w->first)
+            w->last = &w->first;
+    }
+    pthread_mutex_unlock(&w->lock);
+    return item;
+}
+
+static enum work_taken reserve(struct work *w, uint32_t ids, uint64_t *no)
+{
+    enum work_taken taken = WORK_TAKEN;
+
+    pthread_mutex_lock(&w->lock);
+    if (w->closed) {
+        taken = WORK_CLOSED;
+    } else if (ids > w->o.queue_ids) {
+        taken = WORK_TOO_MANY;
+    } else if (w->ids + ids > w->o.queue_ids) {
+        taken = WORK_FULL;
+    } else {
+        *no = ++w->last_no;
+        w->ids += ids;
+        w->calls++;
+        gauges_locked(w);
+    }
+    pthread_mutex_unlock(&w->lock);
+    return taken;
+}
+
+static bool keep(struct work *w, uint64_t no, const char *object_type, const struct json *ids,
+                 struct err *err)
+{
+    AUTO(tx) struct tx *t = tx_new(w->o.run);
+    struct buf body;
+
+    buf_init(&body, SIZE_MAX / 2); /* what came in through a bounded body */
+    buf_add_str(&body, "{\"objectType\":");
+    json_add_string(&body, slice_str(object_type));
+    buf_add_str(&body, ",\"objectIds\":");
+    json_write(&body, ids);
+    buf_add_byte(&body, '}');
+    tx_block(t, &(struct run_block){.no = no, .ids = ids->count, .body = buf_slice(&body)});
+    tx_count(t, "calls", 1);
+    tx_count(t, "ids", ids->count);
+    bool ok = journal_commit(t, err);
+    buf_fini(&body);
+    return ok;
+}
+
+enum work_taken work_submit(struct work *w, const char *object_type, const struct json *ids,
+                            struct ticket **ticket, struct err *err)
+{
+    struct ticket *t = NULL;
+    uint64_t no;
+    enum work_taken taken = reserve(w, ids->count, &no);
+
+    if (taken != WORK_TAKEN)
+        return taken;
+    if (!keep(w, no, object_type, ids, err)) {
+        release(w, ids->count);
+        return WORK_NOT_KEPT;
+    }
+    metrics_add(w->o.metrics, METRIC_calls_taken_total, 1);
+    metrics_add(w->o.metrics, METRIC_ids_taken_total, ids->count);
+    if (ticket) {
+        t = xalloc(sizeof *t);
+        *t = (struct ticket){.work = w, .refs = 2};
+        *ticket = t;
+    }
+    pthread_mutex_lock(&w->lock);
+    append_locked(w, no, ids->count, t);
+    pthread_mutex_unlock(&w->lock);
+    return WORK_TAKEN;
+}
+
+/* ---- a worker ---- */
+
+static void set_trouble(struct worker *me, const struct err *err)
+{
+    struct work *w = me->work;
+
+    pthread_mutex_lock(&w->lock);
+    bool was = me->trouble[0];
+    snprintf(me->trouble, sizeof me->trouble, "%.255s", err ? err->text : "");
+    pthread_mutex_unlock(&w->lock);
+    metrics_add(w->o.metrics, METRIC_workers_in_trouble, (err != NULL) - was);
+    if (err)
+        LOG(LOG_WARN, "work_waits", F_STR("error", err->text));
+    else if (was)
+        LOG(LOG_INFO, "work_goes_on");
+}
+
+/* True: try again. False: stopping. */
+static bool wait_for_better(struct worker *me, struct retry *retry, struct err *err)
+{
+    set_trouble(me, err);
+    metrics_add(me->work->o.metrics, METRIC_work_waits_total, 1);
+    return retry_wait(retry, 0, err);
+}
+
+static void init_retry(struct worker *me, struct retry *retry)
+{
+    retry_init(retry, me->work->o.clock, me->work->o.cancel, PATIENCE_MS);
+}
+
+static bool is_served(const struct work *w, const char *type)
+{
+    for (const char *const *t = w->o.types; *t; t++) {
+        if (strcmp(*t, type) == 0)
+            return true;
+    }
+    return false;
+}
+
+/* Has it done, however long that takes. False: stopping; the call stays in the journal. `err` says
+ * why when it can never pass; elements without an outcome are KEYED_OPEN then. */
+static bool do_call(struct worker *me, const char *type, const struct json *ids,
+                    struct keyed_result *results, struct err *err)
+{
+    struct work *w = me->work;
+    struct retry retry;
+
+    err_clear(err);
+    if (!is_served(w, type)) {
+        err_set(err, ERR_USER, "no mapping for object type %s", type);
+        return true;
+    }
+    init_retry(me, &retry);
+    while (!w->o.backend.sync(me->backend, type, ids, results, err)) {
+        if (err->kind == ERR_USER || err->kind == ERR_REJECT) {
+            LOG(LOG_ERROR, "call_refused", F_STR("type", type), F_INT("ids", ids->count),
+                F_STR("error", err->text));
+            return true;
+        }
+        if (err->kind == ERR_CANCEL || !wait_for_better(me, &retry, err))
+            return false;
+        memset(results, 0, ids->count * sizeof *results);
+    }
+    set_trouble(me, NULL);
+    err_clear(err);
+    return true;
+}
+
+static void add_failure(struct tx *t, const struct json *id, const char *reason, const char *text)
+{
+    struct buf key;
+
+    if (id->kind == JSON_STRING) {
+        tx_failure(t, id->text, reason, text);
+        return;
+    }
+    buf_init(&key, SIZE_MAX / 2);
+    json_write(&key, id);
+    tx_failure(t, buf_slice(&key), reason, text);
+    buf_fini(&key);
+}
+
+static void add_failures(struct tx *t, const struct json *ids, const struct keyed_result *results,
+                         const struct err *why)
+{
+    const struct keyed_result *r = results;
+
+    json_each (id, ids) {
+        if (r->outcome == KEYED_OPEN)
+            add_failure(t, id, "refused", why->text);
+        else if (!r->ok && r->outcome != KEYED_DUPLICATE)
+            add_failure(t, id, r->reason[0] ? r->reason : "failed", r->text);
+        r++;
+    }
+}
+
+static void add_counts(struct work *w, struct tx *t, const struct keyed_totals *sum)
+{
+    const struct {
+        const char *name;
+        uint64_t n;
+        int metric; /* -1: none */
+    } counts[] = {
+        {"duplicate", sum->duplicate, METRIC_ids_duplicate_total},
+        {"bad", sum->bad, METRIC_ids_bad_total},
+        {"missing", sum->missing, METRIC_ids_missing_total},
+        {"found", sum->found, METRIC_ids_found_total},
+        {"refused", sum->open, METRIC_ids_refused_total},
+        {"rows", sum->counts.rows, -1},
+        {"filtered", sum->counts.filtered, -1},
+        {"merged", sum->counts.merged, -1},
+        {"documents", sum->counts.documents, -1},
+        {"indexed", sum->counts.indexed, METRIC_documents_indexed_total},
+        {"unchanged", sum->counts.unchanged, METRIC_documents_unchanged_total},
+        {"stale", sum->counts.stale, METRIC_documents_stale_total},
+        {"failed", sum->counts.failed, METRIC_documents_failed_total},
+        {"contended", sum->counts.contended, METRIC_documents_contended_total},
+    };
+
+    for (size_t i = 0; i < sizeof counts / sizeof *counts; i++) {
+        if (counts[i].n == 0)
+            continue;
+        tx_count(t, counts[i].name, (int64_t)counts[i].n);
+        if (counts[i].metric >= 0)
+            metrics_add(w->o.metrics, (enum metric)counts[i].metric, (int64_t)counts[i].n);
+    }
+}
+
+static void check_books(struct work *w, const struct keyed_totals *sum, uint32_t ids)
+{
+    if (keyed_conserved(sum) && sum->ids == ids)
+        return;
+    LOG(LOG_ERROR, "books_do_not_balance", F_INT("ids", ids), F_INT("settled", sum->ids),
+        F_INT("documents", sum->counts.documents), F_INT("indexed", sum->counts.indexed),
+        F_INT("failed", sum->counts.failed));
+    pthread_mutex_lock(&w->lock);
+    w->unbalanced = true;
+    pthread_mutex_unlock(&w->lock);
+}
+
+/* The block ends with its outcome. False: stopping. */
+static bool settle(struct worker *me, const struct item *item, const struct json *ids,
+                   const struct keyed_result *results, const struct err *why)
+{
+    struct work *w = me->work;
+    AUTO(tx) struct tx *t = tx_new(w->o.run);
+    struct keyed_totals sum = {0};
+    struct retry retry;
+    struct err err = {0};
+
+    keyed_totals_add(&sum, results, ids->count);
+    check_books(w, &sum, item->ids);
+    tx_block_end(t, item->no);
+    add_counts(w, t, &sum);
+    add_failures(t, ids, results, why);
+    init_retry(me, &retry);
+    while (!journal_commit(t, &err)) {
+        if (!wait_for_better(me, &retry, &err))
+            return false;
+    }
+    set_trouble(me, NULL);
+    return true;
+}
+
+static void hand_out(struct work *w, struct ticket *t, struct keyed_result **results)
+{
+    if (!t)
+        return;
+    pthread_mutex_lock(&w->lock);
+    t->results = TAKE(*results);
+    t->settled = true;
+    pthread_cond_broadcast(&w->settled);
+    pthread_mutex_unlock(&w->lock);
+}
+
+/* Reads the block's ids from the journal. False: stopping, or the journal is damaged. */
+static bool load(struct worker *me, const struct item *item, struct run_block *b)
+{
+    struct retry retry;
+    struct err err = {0};
+    bool found = false;
+
+    init_retry(me, &retry);
+    while (!run_next_block(me->work->o.run, item->no - 1, b, &found, &err)) {
+        if (!wait_for_better(me, &retry, &err))
+            return false;
+    }
+    ensure(found && b->no == item->no);
+    return true;
+}
+
+static bool work_off(struct worker *me, struct item *item)
+{
+    struct run_block block = {0};
+    struct arena mem;
+    struct err err = {0};
+
+    if (!load(me, item, &block))
+        return false;
+    arena_init(&mem, 64 * block.body.n + (1 << 20));
+    const struct json *call = json_parse(block.body, &mem, &err);
+    const struct json *ids = json_get(call, "objectIds");
+    ensure(ids && ids->count == item->ids); /* we wrote it */
+    struct keyed_result *results = xalloc((ids->count + 1) * sizeof *results);
+    bool ok =
+        do_call(me, (const char *)json_get_string(call, "objectType").p, ids, results, &err) &&
+        settle(me, item, ids, results, &err);
+    if (ok) {
+        hand_out(me->work, item->ticket, &results);
+        release(me->work, item->ids);
+    }
+    free(results);
+    arena_fini(&mem);
+    run_block_fini(&block);
+    return ok;
+}
+
+static void *worker_main(void *arg)
+{
+    struct worker *me = arg;
+    struct work *w = me->work;
+    struct item *item;
+
+    while (cancel_level(w->o.cancel) == 0 && (item = take(w))) {
+        bool ok = work_off(me, item);
+        if (item->ticket)
+            ticket_free(item->ticket);
+        free(item);
+        if (!ok)
+            break;
+    }
+    return NULL;
+}
+
+/* ---- start and stop ---- */
+
+static bool load_pending(struct work *w, struct err *err)
+{
+    struct run_block b;
+    bool found = true;
+
+    for (uint64_t after = 0; found; after = w->last_no) {
+        if (!run_next_block(w->o.run, after, &b, &found, err))
+            return false;
+        if (!found)
+            break;
+        w->last_no = b.no;
+        w->ids += b.ids;
+        w->calls++;
+        append_locked(w, b.no, b.ids, NULL);
+        run_block_fini(&b);
+    }
+    if (w->calls)
+        LOG(LOG_INFO, "calls_left_over", F_INT("calls", w->calls), F_INT("ids", w->ids));
+    gauges_locked(w);
+    return true;
+}
+
+static bool start_worker(struct work *w, struct worker *me, struct err *err)
+{
+    me->work = w;
+    me->backend = w->o.backend.open(w->o.backend.ctx, err);
+    if (!me->backend)
+        return false;
+    int rc = pthread_create(&me->thread, NULL, worker_main, me);
+    me->started = rc == 0;
+    return me->started || err_set(err, ERR_SYSTEM, "can't start a thread: %s", strerror(rc));
+}
+
+struct work *work_start(const struct work_options *o, struct err *err)
+{
+    struct work *w = xalloc(sizeof *w);
+    pthread_condattr_t attr;
+
+    w->o = *o;
+    w->last = &w->first;
+    w->workers = xalloc(o->threads * sizeof *w->workers);
+    pthread_mutex_init(&w->lock, NULL);
+    pthread_cond_init(&w->more, NULL);
+    pthread_condattr_init(&attr);
+    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+    pthread_cond_init(&w->settled, &attr);
+    pthread_condattr_destroy(&attr);
+    bool ok = load_pending(w, err);
+    for (unsigned i = 0; ok && i < o->threads; i++)
+        ok = start_worker(w, &w->workers[i], err);
+    if (ok)
+        return w;
+    work_drain(w);
+    work_free(w);
+    return NULL;
+}
+
+void work_drain(struct work *w)
+{
+    pthread_mutex_lock(&w->lock);
+    w->closed = true;
+    pthread_cond_broadcast(&w->more);
+    pthread_cond_broadcast(&w->settled);
+    pthread_mutex_unlock(&w->lock);
+}
+
+static void join_workers(struct work *w)
+{
+    for (unsigned i = 0; i < w->o.threads; i++) {
+        if (w->workers[i].started)
+            pthread_join(w->workers[i].thread, NULL);
+        w->workers[i].started = false;
+        if (w->workers[i].backend)
+            w->o.backend.close(w->workers[i].backend);
+        w->workers[i].backend = NULL;
+    }
+}
+
+/* What the journal says of all calls of this run, by this process or an earlier one. */
+static bool check_run(struct work *w, uint64_t left, bool *balanced, struct err *err)
+{
+    static const char *const settled[] = {"duplicate", "bad", "missing", "found", "refused"};
+    int64_t ids;
+    int64_t sum = (int64_t)left;
+
+    if (!run_count(w->o.run, "ids", &ids, err))
+        return false;
+    for (size_t i = 0; i < sizeof settled / sizeof *settled; i++) {
+        int64_t n;
+        if (!run_count(w->o.run, settled[i], &n, err))
+            return false;
+        sum += n;
+    }
+    *balanced = sum == ids && !w->unbalanced;
+    if (sum != ids)
+        LOG(LOG_ERROR, "books_do_not_balance", F_INT("ids", ids), F_INT("settled", sum));
+    return true;
+}
+
+bool work_stop(struct work *w, uint64_t *left, bool *balanced, struct err *err)
+{
+    work_drain(w);
+    join_workers(w);
+    *left = w->ids;
+    return check_run(w, *left, balanced, err);
+}
+
+void work_free(struct work *w)
+{
+    if (!w)
+        return;
+    join_workers(w);
+    while (w->first) {
+        struct item *next = w->first->next;
+        if (w->first->ticket)
+            ticket_free(w->first->ticket);
+        free(w->first);
+        w->first = next;
+    }
+    pthread_cond_destroy(&w->settled);
+    pthread_cond_destroy(&w->more);
+    pthread_mutex_destroy(&w->lock);
+    free(w->workers);
+    free(w);
+}
+
+bool work_healthy(struct work *w, char *why, size_t why_size)
+{
+    bool healthy = true;
+
+    pthread_mutex_lock(&w->lock);
+    for (unsigned i = 0; healthy && i < w->o.threads; i++) {
+        healthy = !w->workers[i].trouble[0];
+        if (!healthy)
+            snprintf(why, why_size, "%s", w->workers[i].trouble);
+    }
+    if (healthy && w->closed) {
+        healthy = false;
+        snprintf(why, why_size, "stopping");
+    }
+    pthread_mutex_unlock(&w->lock);
+    return healthy;
+}

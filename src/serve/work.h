@@ -1,0 +1,75 @@
+/*
+ * serve/work.h - calls that were accepted: kept in the journal, worked off by threads.
+ *
+ * A call is a block of the run: written durably before work_submit() returns, ended in the same
+ * transaction as its counts and failures. What an earlier process left is worked off first. Trouble
+ * with a backend keeps a call with its worker, who tries again until it passes; what can never pass
+ * becomes failures. Conserved: ids = duplicate + bad + missing + found + refused + waiting.
+ *
+ * Threads: submit, wait and the readers from any; start, stop and free from one.
+ */
+#pragma once
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/cancel.h"
+#include "base/clock.h"
+#include "base/err.h"
+#include "base/json.h"
+#include "base/mem.h"
+#include "engine/keyed.h"
+#include "journal/journal.h"
+#include "metrics/metrics.h"
+
+/* What does the work; one of `open` per thread. */
+struct work_backend {
+    void *ctx;
+    void *(*open)(void *ctx, struct err *err);
+    /* As keyed_sync(). */
+    bool (*sync)(void *worker, const char *object_type, const struct json *ids,
+                 struct keyed_result *results, struct err *err);
+    void (*close)(void *worker);
+};
+
+struct work_options {
+    struct work_backend backend;
+    struct run *run;
+    struct clock *clock;
+    struct cancel *cancel; /* fired: workers end when what they have in hand is settled */
+    const char *const *types;
+    unsigned threads;
+    uint64_t queue_ids; /* waiting or being worked on, at most */
+    struct metrics *metrics;
+};
+
+struct work;
+
+/* NULL with err. */
+struct work *work_start(const struct work_options *o, struct err *err);
+/* Nothing more is taken, and nobody waits any longer: every work_wait() returns. */
+void work_drain(struct work *w);
+/* Ends the workers and checks the books. Calls that wait stay in the journal: *left says how many
+ * ids. False: ERR_SYSTEM from the journal; *balanced is false on a defect. */
+bool work_stop(struct work *w, uint64_t *left, bool *balanced, struct err *err);
+void work_free(struct work *w);
+
+/* A call somebody waits for. */
+struct ticket;
+
+enum work_taken {
+    WORK_TAKEN,
+    WORK_FULL,     /* no room now */
+    WORK_TOO_MANY, /* never will be: more ids than the queue holds */
+    WORK_CLOSED,   /* draining */
+    WORK_NOT_KEPT, /* the journal failed: err */
+};
+/* `ticket`: NULL, or gets one to wait with (only when taken). */
+enum work_taken work_submit(struct work *w, const char *object_type, const struct json *ids,
+                            struct ticket **ticket, struct err *err);
+/* Its results, one per id, once they are in the journal; NULL after timeout_ms, or when draining.
+ * Valid until ticket_free(). */
+const struct keyed_result *work_wait(struct work *w, struct ticket *t, int64_t timeout_ms);
+void ticket_free(struct ticket *t);
+
+/* False while a worker can't go on: `why` says what for. */
+bool work_healthy(struct work *w, char *why, size_t why_size);
