@@ -42,8 +42,14 @@ static struct json *add_node(struct builder *b, enum json_kind kind)
     return v;
 }
 
+/* Raw bytes are checked by the parser; an escaped half of a surrogate pair it hands on as three
+ * bytes that are no UTF-8. */
 static bool copy_text(struct builder *b, const void *p, size_t n, struct slice *out)
 {
+    if (!utf8_valid(slice_of(p, n))) {
+        b->why = "half of a surrogate pair";
+        return false;
+    }
     char *copy = arena_strndup(b->mem, p, n);
 
     if (!copy)

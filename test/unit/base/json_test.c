@@ -53,10 +53,12 @@ static void texts_come_back_as_they_were(void **state)
 static void what_is_no_json_is_refused(void **state)
 {
     static const char *const texts[] = {
-        "",       " ",     "nul", "{",        "[1,]",    "{\"a\"}",      "{\"a\":}",
-        "1 2",    "{}{}",  "\"a", "\"\xff\"", "\"\\x\"", "01",           "+1",
-        "[1 2]",  "{a:1}", "'a'", "NaN",      "// c\n1", "\"\\ud800\"x", "]",
-        "\"\t\"",
+        "",     " ",       "nul",          "{",
+        "[1,]", "{\"a\"}", "{\"a\":}",     "1 2",
+        "{}{}", "\"a",     "\"\xff\"",     "\"\\x\"",
+        "01",   "+1",      "[1 2]",        "{a:1}",
+        "'a'",  "NaN",     "// c\n1",      "\"\\ud800\"x",
+        "]",    "\"\t\"",  "\"x\\ude00\"", "{\"\\udfff\":1}",
     };
     struct arena mem;
     struct err err;
