@@ -67,7 +67,7 @@ static void sync_fini(struct sync *s)
         journal_close(s->journal);
 }
 
-static bool begin_run(struct sync *s, bool resumable, const char *more_identity, struct err *err)
+static bool begin_run(struct sync *s, const char *more_identity, struct err *err)
 {
     struct buf identity;
     struct buf params;
@@ -83,13 +83,13 @@ static bool begin_run(struct sync *s, bool resumable, const char *more_identity,
     struct run_spec spec = {.command = "sync",
                             .identity = buf_cstr(&identity),
                             .params = buf_cstr(&params),
-                            .resumable = resumable,
+                            .resumable = !s->config->sync.dry_run,
                             .fresh = s->config->sync.fresh};
     s->run = run_begin(s->journal, &spec, &s->resumed, err);
     buf_fini(&identity);
     buf_fini(&params);
-    if (s->run && s->resumed)
-        LOG(LOG_INFO, "resume", F_STR("run", run_id(s->run)));
+    if (s->run)
+        LOG(LOG_INFO, s->resumed ? "resume" : "start", F_STR("run", run_id(s->run)));
     return s->run != NULL;
 }
 
@@ -135,6 +135,40 @@ static void add_how_to_go_on(struct sync *s, struct buf *text)
     buf_add_byte(text, '\n');
 }
 
+/* The first few kinds of failures, so that nobody needs to look further for the common case. */
+enum { SHOWN_FAILURES = 5 };
+
+struct shown_failures {
+    struct buf *text;
+    char *seen[SHOWN_FAILURES];
+    size_t count;
+};
+
+static bool show_failure(void *ctx, const struct failure_info *f)
+{
+    struct shown_failures *shown = ctx;
+
+    for (size_t i = 0; i < shown->count; i++) {
+        if (strcmp(shown->seen[i], f->text) == 0)
+            return true;
+    }
+    buf_printf(shown->text, "  %s: %s: %s\n", f->reason, f->key, f->text);
+    shown->seen[shown->count++] = xstrdup(f->text);
+    return shown->count < SHOWN_FAILURES;
+}
+
+static void add_failures(struct sync *s, struct buf *text)
+{
+    struct shown_failures shown = {.text = text};
+    struct err ignored = {0}; /* the summary is not the place to fail */
+
+    buf_add_str(text, "\nFailures, one of each kind:\n");
+    journal_each_failure(s->journal, run_id(s->run), show_failure, &shown, &ignored);
+    while (shown.count)
+        free(shown.seen[--shown.count]);
+    buf_printf(text, "All of them: cass2es failures list %s\n", run_id(s->run));
+}
+
 /* ---- rows to a file ---------------------------------------------------------------------------
  */
 
@@ -172,7 +206,7 @@ static void copy_text(struct sync *s, struct buf *b, const struct copy_counts *c
         show_row_count(&t, "years outside 0-9999, signed", c->year_out_of_range);
     show_table_end(&t, b);
     if (c->failed)
-        buf_printf(b, "\nWhat failed, and why: cass2es failures list %s\n", run_id(s->run));
+        add_failures(s, b);
 }
 
 static uint64_t journalled_length(struct sync *s, bool *ok, struct err *err)
@@ -231,6 +265,17 @@ static int copy_verdict(const struct copy_counts *c, const struct err *err)
     return c->failed ? EXIT_SOME_FAILED : EXIT_DONE;
 }
 
+/* What went to standard output is gone: an interrupted run can't be gone on with. */
+static bool start_over(struct sync *s, const char *identity, struct err *err)
+{
+    LOG(LOG_WARN, "start_over", F_STR("run", run_id(s->run)),
+        F_STR("why", "standard output can't be resumed: it starts over with all rows"));
+    if (!run_end(TAKE(s->run), RUN_FINISHED, EXIT_INTERRUPTED, "{}", err))
+        return false;
+    journal_close(TAKE(s->journal));
+    return begin_run(s, identity, err);
+}
+
 static bool sync_to_file(struct sync *s, int *exit_code, struct err *err)
 {
     const char *to = s->config->sync.to;
@@ -246,14 +291,12 @@ static bool sync_to_file(struct sync *s, int *exit_code, struct err *err)
     if (!s->schema)
         return false;
     AUTO_STR char *identity = xsprintf("table=%s.%s\n", s->schema->keyspace, s->schema->table);
-    if (!begin_run(s, !to_stdout, identity, err))
+    if (!begin_run(s, identity, err) || (to_stdout && s->resumed && !start_over(s, identity, err)))
         return false;
-    if (to_stdout)
-        LOG(LOG_INFO, "start_over", F_STR("to", "standard output"),
-            F_STR("why", "it cannot be gone on with"));
     bool ok = true;
     uint64_t length = journalled_length(s, &ok, err);
-    AUTO(sink_file) struct sink_file *file = ok ? sink_file_open(to, length, err) : NULL;
+    AUTO(sink_file) struct sink_file *file =
+        ok ? sink_file_open(to, length, s->config->sync.fresh || s->resumed, err) : NULL;
     ok = file && copy_rows(s, file, &counts, err);
     *exit_code = copy_verdict(&counts, err);
 
@@ -284,12 +327,13 @@ static const struct object_type {
     const char *column;
     const char *field;
     enum job_form form;
+    bool objects; /* its server takes objects of column filters, too */
 } object_types[] = {
-    {"batch", "courseid", "courseId", JOB_STRINGS},
-    {"user_course", "userid", "userId", JOB_OBJECT_PER_BLOCK},
-    {"user", "id", "id", JOB_STRINGS},
-    {"organisation", "id", "id", JOB_STRINGS},
-    {"location", "id", "id", JOB_STRINGS},
+    {"batch", "courseid", "courseId", JOB_STRINGS, true},
+    {"user_course", "userid", "userId", JOB_OBJECT_PER_BLOCK, true},
+    {"user", "id", "id", JOB_STRINGS, false},
+    {"organisation", "id", "id", JOB_STRINGS, false},
+    {"location", "id", "id", JOB_STRINGS, false},
 };
 
 /* Names under which the servers know key columns, for objects. */
@@ -322,6 +366,7 @@ struct job_plan {
     uint16_t columns[IDS_KEY_MAX];   /* the same in the schema */
     const struct type *types[IDS_KEY_MAX];
     uint16_t count;
+    bool keep_objects;
     int wanted_column; /* lookup: ids of the file are values of this one; -1 */
     const char *wanted_name;
     const struct type *wanted_type;
@@ -395,6 +440,8 @@ static bool make_plan(const struct sync *s, struct job_plan *p, struct err *err)
     *p = (struct job_plan){.form = type ? type->form : JOB_STRINGS, .wanted_column = -1};
     if (c->ids.form != ID_FORM_AUTO)
         p->form = forms[c->ids.form];
+    p->keep_objects = p->form == JOB_OBJECTS || (c->ids.form == ID_FORM_AUTO &&
+                                                 p->form == JOB_STRINGS && type && type->objects);
     if (c->ids.column && !s->schema)
         return config_fault(c, "ids.column", err,
                             "needs the table to look in: give --cassandra-hosts and --table, too");
@@ -569,7 +616,7 @@ static void add_given_rows(struct show_table *t, const struct job_counts *c)
         show_row_count(t, "  duplicate", c->given_duplicate);
     if (c->given_bad)
         show_row_count(t, "  bad", c->given_bad);
-    show_row_count(t, "  without a row", c->given_missing);
+    show_row_count(t, "  missing (no row)", c->given_missing);
     show_row_count(t, "  found", c->found);
 }
 
@@ -584,12 +631,13 @@ static void dry_run_text(struct sync *s, struct buf *b, struct show_table *t,
     buf_init(&pauses, 64);
     show_duration(&pauses, each > 1 ? (int64_t)(each - 1) * cfg->sync_api.pause_ms : 0);
     show_row_count(t, "would be sent", c->accepted);
-    show_row_count(t, "in blocks", c->blocks);
-    show_row(t, "pauses alone", "%s", buf_cstr(&pauses));
     show_row(t, "ids in", "%s", csv);
     show_table_end(t, b);
-    buf_add_str(b, "\nDry run: no call was made. To send them: --dry-run=false, or --context_param "
-                   "dry_run=false\n");
+    buf_printf(
+        b,
+        "\nDry run: no call was made. It would be %llu %s; the pauses between them alone take %s.\n"
+        "To send them: --dry-run=false, or --context_param dry_run=false\n",
+        (unsigned long long)c->blocks, c->blocks == 1 ? "call" : "calls", buf_cstr(&pauses));
     buf_fini(&pauses);
 }
 
@@ -637,7 +685,7 @@ static void job_text(struct sync *s, struct buf *b, const struct job_counts *c,
     else
         sent_text(s, b, &t, c, log);
     if (c->failed || c->bad || c->given_bad || c->given_missing)
-        buf_printf(b, "\nWhich ids, and why: cass2es failures list %s\n", run_id(s->run));
+        add_failures(s, b);
     if (c->failed && finished)
         buf_printf(b, "To send the failed calls again: --id-file %s\n", joblog_failure_path(log));
 }
@@ -703,6 +751,7 @@ static bool run_job(struct sync *s, struct job_parts *parts, struct job_counts *
         .form = parts->plan.form,
         .field_names = parts->plan.fields,
         .field_count = parts->plan.count,
+        .keep_objects = parts->plan.keep_objects,
         .cluster = s->cluster,
         .schema = from_table ? s->schema : NULL,
         .columns = parts->plan.columns,
@@ -866,7 +915,7 @@ static bool sync_ids(struct sync *s, struct job_parts *parts, int *exit_code, st
     AUTO_STR char *identity = !c->ids.file || parts->plan.wanted_name
                                   ? xsprintf("table=%s.%s\n", s->schema->keyspace, s->schema->table)
                                   : xstrdup("");
-    if (!begin_run(s, !c->sync.dry_run, identity, err))
+    if (!begin_run(s, identity, err))
         return false;
     bool ok = open_run_parts(s, parts, err);
     if (!ok) {
@@ -887,6 +936,9 @@ static bool sync_ids(struct sync *s, struct job_parts *parts, int *exit_code, st
 static bool sync_run(const struct config *config, struct context *ctx, int *exit_code,
                      struct err *err)
 {
+    if (config->sync.to && config->sync.dry_run)
+        return config_fault(config, "sync.dry_run", err,
+                            "has no meaning with --to; give --dry-run=false");
     struct sync s = {.config = config, .ctx = ctx};
     struct job_parts parts = {0};
     bool ok =

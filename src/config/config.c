@@ -136,7 +136,21 @@ bool config_fault(const struct config *c, const char *name, struct err *err, con
 
 /* ---- what is shown -------------------------------------------------------------------------- */
 
-/* A file is the same file from wherever it is named. */
+/* A file is the same file from wherever it is named, there or not yet there: its folder is
+ * resolved. */
+static char *whole_path(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+    AUTO_STR char *folder = slash ? xstrndup(path, (size_t)(slash - path) + 1) : xstrdup(".");
+    char *real = realpath(folder, NULL);
+
+    if (!real)
+        return xstrdup(path);
+    char *whole = xsprintf("%s/%s", real, slash ? slash + 1 : path);
+    free(real);
+    return whole;
+}
+
 static void add_identity_value(const struct config *c, const struct option *o, struct buf *out)
 {
     struct buf value;
@@ -145,7 +159,7 @@ static void add_identity_value(const struct config *c, const struct option *o, s
     config_show(c, o, &value);
     const char *text = buf_cstr(&value);
     bool is_path = !strcmp(o->name, "ids.file") || !strcmp(o->name, "sync.to");
-    char *path = is_path && *text && strcmp(text, "-") != 0 ? realpath(text, NULL) : NULL;
+    char *path = is_path && *text && strcmp(text, "-") != 0 ? whole_path(text) : NULL;
     json_add_string(out, slice_str(path ? path : text));
     free(path);
     buf_fini(&value);

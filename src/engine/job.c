@@ -311,7 +311,8 @@ struct file_feed {
 /* Does every part fit the type of its column. */
 static bool parts_fit(struct job *j, const struct id_item *item, struct buf *cell, struct err *err)
 {
-    for (size_t i = 0; j->o.key_types && !item->json.p && i < item->part_count; i++) {
+    for (size_t i = 0;
+         j->o.key_types && !(item->json.p && j->o.keep_objects) && i < item->part_count; i++) {
         buf_reset(cell);
         if (!value_from_text(j->o.key_types[i], item->parts[i], cell, err))
             return err_wrap(err, "line %llu", (unsigned long long)item->line);
@@ -374,7 +375,7 @@ static bool read_file(struct file_feed *f, struct err *err)
         if (!got && err->kind == ERR_NONE)
             return commit_file_batch(f, err);
         if (got && parts_fit(j, &item, &f->batch.part, err)) {
-            if (item.json.p && j->o.form != JOB_OBJECT_PER_BLOCK) {
+            if (item.json.p && j->o.keep_objects) {
                 buf_add_slice(&f->batch.text, item.json);
                 batch_end_id(&f->batch);
             } else {

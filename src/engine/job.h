@@ -38,6 +38,8 @@ struct job_options {
     enum job_form form;
     const char *const *field_names; /* of objects, one per column */
     uint16_t field_count;
+    bool keep_objects; /* an object in the id file is sent as it came, else its key columns make the
+                          id */
 
     /* from a table: schema set */
     struct cql_cluster *cluster;

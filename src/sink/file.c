@@ -16,13 +16,15 @@ struct sink_file {
     uint64_t length;
 };
 
-static bool cut_back(struct sink_file *f, uint64_t length, struct err *err)
+static bool cut_back(struct sink_file *f, uint64_t length, bool replace, struct err *err)
 {
     struct stat st;
 
     if (fstat(f->fd, &st) < 0)
         return err_set(err, ERR_SYSTEM, "%s: %s", f->path, strerror(errno));
     f->regular = S_ISREG(st.st_mode);
+    if (f->regular && length == 0 && st.st_size > 0 && !replace)
+        return err_set(err, ERR_USER, "%s: there already; --fresh replaces it", f->path);
     if (!f->regular)
         return length == 0 ||
                err_set(err, ERR_USER, "%s: not a plain file any more; start over with --fresh",
@@ -39,7 +41,7 @@ static bool cut_back(struct sink_file *f, uint64_t length, struct err *err)
     return true;
 }
 
-struct sink_file *sink_file_open(const char *path, uint64_t length, struct err *err)
+struct sink_file *sink_file_open(const char *path, uint64_t length, bool replace, struct err *err)
 {
     AUTO(sink_file) struct sink_file *f = xalloc(sizeof *f);
 
@@ -58,7 +60,7 @@ struct sink_file *sink_file_open(const char *path, uint64_t length, struct err *
         return err_set(err, errno == ENOSPC || errno == EMFILE ? ERR_SYSTEM : ERR_USER, "%s: %s",
                        path, strerror(errno)),
                NULL;
-    if (!cut_back(f, length, err))
+    if (!cut_back(f, length, replace, err))
         return NULL;
     return TAKE(f);
 }
@@ -80,8 +82,7 @@ static bool write_all(struct sink_file *f, struct slice s, struct err *err)
         if (n < 0 && errno == EINTR)
             continue;
         if (n < 0)
-            return err_set(err, errno == EPIPE ? ERR_USER : ERR_SYSTEM, "%s: %s", f->path,
-                           strerror(errno));
+            return err_set(err, ERR_SYSTEM, "%s: %s", f->path, strerror(errno));
         s.p += n;
         s.n -= (size_t)n;
     }

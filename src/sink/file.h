@@ -19,10 +19,11 @@ struct sink_file;
 /*
  *   path     "-": standard output
  *   length   cut back to it (what the journal says); 0: begin anew
- *   err      ERR_USER (no such folder, no rights, shorter than `length`: it was changed meanwhile;
- * says --fresh)
+ *   replace  when beginning anew, a file that is there and not empty is emptied; else it is refused
+ * (ERR_USER) err      ERR_USER (no such folder, no rights, shorter than `length`: it was changed
+ * meanwhile; says --fresh)
  */
-struct sink_file *sink_file_open(const char *path, uint64_t length, struct err *err);
+struct sink_file *sink_file_open(const char *path, uint64_t length, bool replace, struct err *err);
 void sink_file_free(struct sink_file *f); /* closes; what was put is safe already */
 AUTO_DEFINE(sink_file);
 
