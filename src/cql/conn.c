@@ -154,7 +154,8 @@ static bool hand_over(struct conn *c, struct call *call, struct frame *f, size_t
         f->body = buf_slice(&call->bytes);
     } else if (f->body.n >= HAND_OVER_BYTES && c->in_used == 0 && c->in.len - total < total) {
         struct buf rest = call->bytes;
-        buf_add(&rest, c->in.p + total, c->in.len - total);
+        if (c->in.len > total)
+            buf_add(&rest, c->in.p + total, c->in.len - total);
         call->bytes = c->in;
         call->bytes.len = total;
         c->in = rest;
@@ -220,7 +221,9 @@ static bool deliver(struct conn *c, struct frame *f, size_t total, struct err *e
 static bool deliver_all(struct conn *c, struct err *err)
 {
     for (;;) {
-        struct slice rest = slice_of(c->in.p + c->in_used, c->in.len - c->in_used);
+        struct slice rest = c->in.len > c->in_used
+                                ? slice_of(c->in.p + c->in_used, c->in.len - c->in_used)
+                                : SLICE_NULL;
         struct frame f;
         size_t before = rest.n;
 
