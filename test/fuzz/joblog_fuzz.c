@@ -1,0 +1,7 @@
+/* Failure logs, ours and what people made of them. */
+#include "ids_fuzz.h"
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    return fuzz_ids(data, size, IDS_LOG);
+}
