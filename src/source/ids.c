@@ -616,12 +616,12 @@ static const char *json_parts(struct ids *s, const struct json *v, const struct 
             return part->first ? NULL : "empty list";
         }
         if (!part || !scalar_part(part, &s->parts[i])) {
-            snprintf(s->why, sizeof s->why, "the object has no %s%s", part ? "usable " : "",
-                     s->key_names[i]);
-            if (part && part->kind == JSON_STRING && s->key_count > 1) {
+            if (part && part->kind == JSON_STRING && !part->text.n && s->key_count > 1) {
                 s->parts[i] = part->text; /* an empty text is a value in a longer key */
                 continue;
             }
+            snprintf(s->why, sizeof s->why, "the object has no %s%s", part ? "usable " : "",
+                     s->key_names[i]);
             return s->why;
         }
     }

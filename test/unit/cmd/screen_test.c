@@ -145,7 +145,7 @@ static void lines(void **state)
         {{.done = 50, .total = 42},
          60,
          false,
-         "[##############################] 100%  50/42 ids  1,234/s  0 failed  ETA 7m 12s"},
+         "[###########] 100%  50/42 ids  1,234/s  0 failed  ETA 7m 12s"},
     };
 
     (void)state;

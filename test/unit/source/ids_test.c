@@ -188,6 +188,8 @@ static void json_lines(void **state)
          .keys = key_two},
         {"{\"userid\":[\"a\",\"b\",null]}\n\"c\"\n",
          "1:a\n1:b\n!line 1: the list holds something that is no id\n2:c", .keys = key_user},
+        {"\"\\udc00\"\n\"b\"", "!line 1: not JSON: byte 8: half of a surrogate pair\n2:b",
+         .form = IDS_JSON},
         {"{\"id\":null}\n{\"id\":\"\"}\n{\"id\":[]}\nnull\n[1]\n{\"id\":\"z\"\n\"\"\n",
          "!line 1: the object has no usable id\n!line 2: the object has no usable id\n!line 3: "
          "empty "
