@@ -314,6 +314,23 @@ static void add_man_option(struct buf *out, const struct option *o)
     buf_fini(&text);
 }
 
+/* Indented below a command; an empty line begins a new one. */
+static void add_man_paragraphs(struct buf *out, const char *text)
+{
+    for (const char *end; *text; text = end) {
+        end = strstr(text, "\n\n");
+        if (!end)
+            end = text + strlen(text);
+        AUTO_STR char *one = xstrndup(text, (size_t)(end - text));
+        for (char *nl = one; (nl = strchr(nl, '\n'));)
+            *nl = ' ';
+        buf_add_byte(out, '\t');
+        add_scdoc(out, one);
+        buf_add_str(out, "\n\n");
+        end += strspn(end, "\n");
+    }
+}
+
 static void print_man(struct buf *out)
 {
     buf_add_str(
@@ -330,12 +347,7 @@ static void print_man(struct buf *out)
         add_scdoc(out, (*c)->summary);
         buf_add_str(out, ".\n\n");
         if ((*c)->details) {
-            AUTO_STR char *text = xstrdup((*c)->details);
-            for (char *nl = text; (nl = strchr(nl, '\n'));)
-                *nl = ' ';
-            buf_add_byte(out, '\t');
-            add_scdoc(out, text);
-            buf_add_str(out, "\n\n");
+            add_man_paragraphs(out, (*c)->details);
         }
     }
     buf_add_str(out, "# OPTIONS\n\n");

@@ -387,7 +387,7 @@ const struct option config_options[] = {
     /* ---- run */
     {
         .name = "run.log_dir", .flag = "log-dir",
-        FIELD(OPT_STRING, run.log_dir), .def = ".", .value = "DIR", .commands = JOB,
+        FIELD(OPT_STRING, run.log_dir), .def = ".", .def_shown = "the working folder", .value = "DIR", .commands = JOB,
         .help = "Folder of SyncSuccess_*.log and SyncFailure_*.log.",
     },
     {

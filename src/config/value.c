@@ -14,9 +14,15 @@ struct unit {
 /* Largest first, so that the shown form finds the shortest. */
 static const struct unit durations[] = {{"d", 86400000}, {"h", 3600000}, {"m", 60000},
                                         {"s", 1000},     {"ms", 1},      {NULL, 0}};
-static const struct unit sizes[] = {{"GiB", 1 << 30},   {"MiB", 1 << 20}, {"KiB", 1 << 10},
-                                    {"GB", 1000000000}, {"MB", 1000000},  {"kB", 1000},
-                                    {"B", 1},           {NULL, 0}};
+static const struct unit sizes[] = {{"TiB", (int64_t)1 << 40},
+                                    {"GiB", 1 << 30},
+                                    {"MiB", 1 << 20},
+                                    {"KiB", 1 << 10},
+                                    {"GB", 1000000000},
+                                    {"MB", 1000000},
+                                    {"kB", 1000},
+                                    {"B", 1},
+                                    {NULL, 0}};
 
 /* ---- storing ------------------------------------------------------------------------------- */
 

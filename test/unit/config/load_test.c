@@ -77,8 +77,8 @@ static void a_wrong_line_is_refused_in_these_words(void **state)
          "--pause: '9223372036854775807d' is out of range (0 to 1d)"},
         {"--request-timeout 60",
          "--request-timeout: '60' is no duration such as 500ms, 5s or 10m (1ms to 1d)"},
-        {"--memory 4XB", "--memory: '4XB' is no size such as 4096, 64KiB or 1MB (4MiB to 1024GiB)"},
-        {"--memory=", "--memory: '' is no size such as 4096, 64KiB or 1MB (4MiB to 1024GiB)"},
+        {"--memory 4XB", "--memory: '4XB' is no size such as 4096, 64KiB or 1MB (4MiB to 1TiB)"},
+        {"--memory=", "--memory: '' is no size such as 4096, 64KiB or 1MB (4MiB to 1TiB)"},
         {"--await=perhaps", "--await: 'perhaps' is neither true nor false (true, false)"},
         {"--id-form objekt", "--id-form: 'objekt' is no such choice (auto, string, object, "
                              "object-per-block); did you mean object?"},
