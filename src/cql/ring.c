@@ -7,6 +7,7 @@
 #include "model/value.h"
 
 enum { RING_MAX_BYTES = 1 << 30 };
+static const double RANGES_MAX = 1 << 20;
 
 struct ring_token {
     int64_t token;
@@ -616,6 +617,34 @@ static size_t spans_count_pieces(struct span *spans, size_t count, const struct 
     return sum;
 }
 
+/* Appends (start, end], cut in halves where more than the target is supposed to lie. */
+static void ranges_add(struct cql_ranges *out, size_t *cap, const struct density *d,
+                       uint64_t target_bytes, int32_t node, int64_t start, int64_t end)
+{
+    double rows;
+    double bytes;
+    uint64_t width = width_of(start, end);
+
+    density_of(d, start, end, &rows, &bytes);
+    if (target_bytes && bytes > (double)target_bytes && width > 1) {
+        int64_t middle = (int64_t)((uint64_t)start + width / 2);
+        ranges_add(out, cap, d, target_bytes, node, start, middle);
+        ranges_add(out, cap, d, target_bytes, node, middle, end);
+        return;
+    }
+    if (out->count == *cap) {
+        *cap = *cap * 2 + 16;
+        out->list = xrealloc(out->list, *cap * sizeof *out->list);
+    }
+    out->list[out->count++] = (struct token_range){
+        .start = start,
+        .end = end,
+        .node = node,
+        .estimated_bytes = (uint64_t)bytes,
+        .estimated_rows = (uint64_t)rows,
+    };
+}
+
 /* Nodes take turns: the first range of each, the second of each, ... */
 static void ranges_take_turns(struct token_range *list, size_t count, size_t node_count)
 {
@@ -658,9 +687,17 @@ void ring_split(const struct ring *r, const struct ring_map *m, const struct rin
 
     density_init(&d, how);
     struct span *spans = spans_new(r, m, how, &d, of, of_count, &span_count);
-    size_t count = spans_count_pieces(spans, span_count, how);
+    /* Estimates are what a server says: they can't make us cut a scan beyond all measure. */
+    struct ring_split sane = *how;
+    double most = 0;
+    for (size_t i = 0; i < span_count; i++)
+        most += spans[i].bytes / RANGES_MAX;
+    if (sane.target_bytes && most > (double)sane.target_bytes)
+        sane.target_bytes = most < 0x1p63 ? (uint64_t)most : 0;
+    size_t count = spans_count_pieces(spans, span_count, &sane);
 
     *out = (struct cql_ranges){.list = xalloc((count + 1) * sizeof *out->list)};
+    size_t cap = count;
     for (size_t i = 0; i < span_count; i++) {
         const struct span *s = &spans[i];
         uint64_t width = width_of(s->start, s->end);
@@ -668,14 +705,7 @@ void ring_split(const struct ring *r, const struct ring_map *m, const struct rin
         for (size_t k = 1; k <= s->pieces; k++) {
             uint64_t at = (uint64_t)((unsigned __int128)width * k / s->pieces);
             int64_t end = (int64_t)((uint64_t)s->start + at);
-            density_of(&d, start, end, &rows, &bytes);
-            out->list[out->count++] = (struct token_range){
-                .start = start,
-                .end = end,
-                .node = s->node,
-                .estimated_bytes = (uint64_t)bytes,
-                .estimated_rows = (uint64_t)rows,
-            };
+            ranges_add(out, &cap, &d, sane.target_bytes, s->node, start, end);
             start = end;
         }
     }
