@@ -65,7 +65,7 @@ class Job:
 
 def rows_of(text):
     """JSON lines -> list of objects."""
-    return [json.loads(line) for line in text.splitlines()]
+    return [json.loads(line) for line in text.split("\n") if line]
 
 
 def counted(items):
@@ -77,7 +77,7 @@ def says(result, *patterns, code=None):
     if code is not None:
         assert result.code == code, result
     for p in patterns:
-        assert re.search(p, result.out + result.err, re.I), "no %r in\n%r" % (p, result)
+        assert re.search(p, result.out + result.err, re.I | re.M), "no %r in\n%r" % (p, result)
     return result
 
 

@@ -165,9 +165,9 @@ def test_binary_id_file(job, api):
 
 
 def test_one_endless_line(job, api):
-    r = job.run(ids=b"x" * (4 << 20) + b"\nok\n", block=1)
-    says(r, r"line 1\b|:1\b", code=1)
+    says(job.run(ids=b"x" * (4 << 20) + b"\nok\n", block=1), code=1)
     assert api.ids() == ["ok"]
+    says(job.program.run("failures", "show"), r"\bbad_id\b", r"\bline 1\b")
 
 
 def test_quote_that_is_never_closed(job, api):
@@ -179,5 +179,10 @@ def test_quote_that_is_never_closed(job, api):
 def test_the_status_of_the_api_is_named(job, api, status):
     from peer_http import Reply
     api.always = Reply(status, {"params": {"errmsg": "because of reasons"}})
-    r = says(job.run("--retry-budget", "200ms", ids=["a"]), str(status))
-    assert r.code == (1 if status in (400, 500) else 3)
+    r = job.run("--retry-budget", "200ms", ids=["a"])
+    if status in (400, 500):
+        assert r.code == 1 and "because of reasons" in job.program.log("Failure"), r
+        r = job.program.run("failures", "list")
+        says(r, r"\bhttp_%d\b" % status, "HTTP %d" % status)
+    else:
+        says(r, "HTTP %d" % status, code=3)

@@ -54,7 +54,7 @@ def test_only_v3_is_named(program, make_ring):
 def test_lz4(program, make_ring, version):
     with fill(make_ring(versions=(4, version))) as ring:
         complete(read(program, ring, "--cassandra-compression", "lz4"))
-        assert ring.seen("STARTUP")[0].options.get("COMPRESSION") == "lz4"
+        assert "lz4" in [r.options.get("COMPRESSION") for r in ring.seen("STARTUP")]
 
 
 @pytest.mark.parametrize("version", [4, 5])

@@ -103,6 +103,8 @@ def test_killed_at_any_moment_of_a_scan(program, api, make_ring):
         except Exception:
             program.kill(p)
             kills += 1
+            if len(set(api.ids())) == 200:
+                break  # perhaps it had ended its run, and was only on the way out
             continue
         r = program.finish(p)
         assert r.code == 0, r
@@ -302,7 +304,7 @@ def test_a_journal_of_a_newer_version_is_refused(job, api, program):
     db = sqlite3.connect(program.state / "journal.db")
     db.execute("PRAGMA user_version = 9999")
     db.close()
-    r = says(job.run(ids=["b"]), r"journal\.db", "version")
+    r = says(job.run(ids=["b"]), r"journal\.db", "newer|version")
     assert r.code in (2, 4) and api.ids() == ["a"]
 
 
@@ -324,18 +326,19 @@ def test_a_log_folder_that_is_a_file(job, api, program):
 def test_a_full_disk_in_the_log_folder_stops_resumable(job, api, program):
     small = program.cwd / "small"
     small.mkdir()
-    if os.geteuid() or os.system("mount -t tmpfs -o size=16k none '%s' 2>/dev/null" % small):
+    if os.geteuid() or os.system("mount -t tmpfs -o size=12k none '%s' 2>/dev/null" % small):
         pytest.skip("no right to mount")
     try:
-        args = job.args(ids=IDS, block=1)
+        many = ["id-%03d" % n for n in range(200)]
+        args = job.args(ids=many, block=1)
         args[args.index("--log-dir") + 1] = str(small)
         r = says(program.run(*args), re.escape(str(small)), "No space left", code=4)
         sent = len(api.calls)
-        assert 0 < sent < len(IDS), r
+        assert 0 < sent < len(many), r
     finally:
         os.system("umount '%s'" % small)
-    says(job.run(ids=IDS, block=1), code=0)
-    assert set(api.ids()) == set(IDS) and len(api.ids()) <= len(IDS) + 1
+    says(job.run(ids=many, block=1), code=0)
+    assert set(api.ids()) == set(many) and len(api.ids()) <= len(many) + 1
 
 
 # ---- the screen
@@ -345,8 +348,9 @@ def test_off_a_terminal_there_are_no_control_characters(job):
     assert "\x1b" not in r.err + r.out and "\r" not in r.err + r.out
 
 
-def test_json_log_lines_are_json(job):
+def test_json_log_lines_are_json(job, api):
     import json
+    api.script(1, Reply(503))
     r = says(job.run("--log-format", "json", ids=IDS), code=0)
     lines = [line for line in r.err.splitlines() if line.startswith("{")]
     assert lines and all("event" in json.loads(line) for line in lines)

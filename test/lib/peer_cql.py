@@ -1223,7 +1223,7 @@ class Node:
                 raise CqlError(PROTOCOL_ERROR, "Invalid value for the paging state")
             start = struct.unpack(">q", req.state[8:16])[0]
         size = req.page_size if req.page_size and req.page_size > 0 else len(rows) or 1
-        if self.ring.page_rows:
+        if self.ring.page_rows and req.page_size:
             size = min(size, self.ring.page_rows)
         end, forced = start + size, False
         if "page" in req.mod:
