@@ -198,6 +198,8 @@ static void copy_text(struct sync *s, struct buf *b, const struct copy_counts *c
     show_row_count(&t, "rows", c->rows);
     show_row_count(&t, "written", c->written);
     show_row_count(&t, "failed", c->failed);
+    if (c->unread_ranges)
+        show_row_count(&t, "ranges not read", c->unread_ranges);
     if (c->nan_to_null)
         show_row_count(&t, "NaN or infinite, written as null", c->nan_to_null);
     if (c->bad_utf8)
@@ -205,7 +207,7 @@ static void copy_text(struct sync *s, struct buf *b, const struct copy_counts *c
     if (c->year_out_of_range)
         show_row_count(&t, "years outside 0-9999, signed", c->year_out_of_range);
     show_table_end(&t, b);
-    if (c->failed)
+    if (c->failed || c->unread_ranges)
         add_failures(s, b);
 }
 
@@ -262,7 +264,7 @@ static int copy_verdict(const struct copy_counts *c, const struct err *err)
         return command_exit_code(err->kind);
     if (!copy_conserved(c))
         return EXIT_DEFECT;
-    return c->failed ? EXIT_SOME_FAILED : EXIT_DONE;
+    return c->failed || c->unread_ranges ? EXIT_SOME_FAILED : EXIT_DONE;
 }
 
 /* What went to standard output is gone: an interrupted run can't be gone on with. */
@@ -616,7 +618,7 @@ static void add_given_rows(struct show_table *t, const struct job_counts *c)
         show_row_count(t, "  duplicate", c->given_duplicate);
     if (c->given_bad)
         show_row_count(t, "  bad", c->given_bad);
-    show_row_count(t, "  missing (no row)", c->given_missing);
+    show_row_count(t, "  missing", c->given_missing);
     show_row_count(t, "  found", c->found);
 }
 
@@ -680,11 +682,13 @@ static void job_text(struct sync *s, struct buf *b, const struct job_counts *c,
         show_row_count(&t, "duplicate", c->duplicate);
     if (c->bad)
         show_row_count(&t, "bad", c->bad);
+    if (c->unread_ranges)
+        show_row_count(&t, "ranges not read", c->unread_ranges);
     if (csv)
         dry_run_text(s, b, &t, c, csv);
     else
         sent_text(s, b, &t, c, log);
-    if (c->failed || c->bad || c->given_bad || c->given_missing)
+    if (c->failed || c->bad || c->given_bad || c->given_missing || c->unread_ranges)
         add_failures(s, b);
     if (c->failed && finished)
         buf_printf(b, "To send the failed calls again: --id-file %s\n", joblog_failure_path(log));
@@ -699,7 +703,7 @@ static int job_verdict(const struct job_counts *c, const struct err *err)
         return command_exit_code(err->kind);
     if (!job_conserved(c))
         return EXIT_DEFECT;
-    return c->failed || c->bad || c->given_bad ? EXIT_SOME_FAILED : EXIT_DONE;
+    return c->failed || c->bad || c->given_bad || c->unread_ranges ? EXIT_SOME_FAILED : EXIT_DONE;
 }
 
 struct job_parts {

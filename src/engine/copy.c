@@ -142,6 +142,12 @@ static bool take_page(void *ctx, const struct scan_task *task, const struct scan
     return true;
 }
 
+static bool range_failed(void *ctx, const struct token_range *range, const char *why,
+                         struct err *err)
+{
+    return tasks_note_unread(((struct copier *)ctx)->tx, range, why, err);
+}
+
 static uint32_t page_bytes(const struct copy *c)
 {
     size_t bytes = c->o.memory_bytes / (c->o.workers * (size_t)PAGES_PER_WORKER);
@@ -164,6 +170,7 @@ static bool copy_work(void *ctx, struct err *err)
         .retry_budget_ms = c->o.retry_budget_ms,
         .page_bytes = page_bytes(c),
         .take_page = take_page,
+        .range_failed = range_failed,
         .ctx = &p,
     };
 

@@ -35,6 +35,7 @@ struct copy_options {
 /* Of the whole run. rows = documents; documents = written + failed. */
 struct copy_counts {
     uint64_t rows, documents, written, failed, bytes;
+    uint64_t unread_ranges; /* their rows are not among `rows` */
     uint64_t nan_to_null, bad_utf8,
         year_out_of_range; /* values altered, by reason (mapping/json.h) */
 };

@@ -246,6 +246,12 @@ static bool take_page(void *ctx, const struct scan_task *task, const struct scan
     return blocks_add(j->blocks, batch_slices(&s->batch), s->batch.count, s->tx, err);
 }
 
+static bool range_failed(void *ctx, const struct token_range *range, const char *why,
+                         struct err *err)
+{
+    return tasks_note_unread(((struct scanner *)ctx)->tx, range, why, err);
+}
+
 static bool scan_table(void *ctx, struct err *err)
 {
     struct job *j = ctx;
@@ -260,6 +266,7 @@ static bool scan_table(void *ctx, struct err *err)
         .page_bytes = SCAN_PAGE_BYTES,
         .first_rows = SCAN_FIRST_ROWS,
         .take_page = take_page,
+        .range_failed = range_failed,
         .ctx = &s,
     };
 
@@ -922,6 +929,7 @@ static bool read_counts(struct job *j, struct job_counts *c, struct err *err)
         {"given_missing", &c->given_missing},
         {"found", &c->found},
         {"blocks", &c->blocks},
+        {"unread_ranges", &c->unread_ranges},
     };
     AUTO_STR char *no_await = NULL;
 

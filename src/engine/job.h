@@ -74,7 +74,8 @@ struct job_counts {
     uint64_t given, given_duplicate, given_bad, given_missing,
         found; /* of a file of another column's values */
     uint64_t calls, blocks;
-    bool no_await; /* asked to await, but the server does not */
+    uint64_t unread_ranges; /* of the table: their ids are not among `ids` */
+    bool no_await;          /* asked to await, but the server does not */
 };
 
 struct job_progress {

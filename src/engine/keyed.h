@@ -32,6 +32,7 @@ struct keyed_options {
     struct cancel *cancel;   /* may be NULL */
     int64_t retry_budget_ms; /* per call of keyed_sync: how long without any progress before it
                                 gives up; 0: 10 minutes */
+    bool strict_values;      /* an altered value fails its document */
     size_t memory_bytes;     /* ceiling for one round of documents; 0: 32 MiB */
 };
 
@@ -55,6 +56,7 @@ struct keyed_counts {
     uint64_t failed;
     uint64_t contended; /* of the failed: lost against other writers each time */
     uint64_t gone;      /* rows that were there at the first look only; not among `rows` */
+    uint64_t altered;   /* values in documents that could not be written as they are (NaN, ...) */
 };
 
 struct keyed_result {

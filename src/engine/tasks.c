@@ -138,3 +138,14 @@ void tasks_mark(struct tx *tx, const struct scan_task *task, const struct scan_p
     else
         tx_cursor_end(tx, TASKS_AXIS, range.start);
 }
+
+bool tasks_note_unread(struct tx *tx, const struct token_range *range, const char *why,
+                       struct err *err)
+{
+    char key[64];
+
+    snprintf(key, sizeof key, "token %lld..%lld", (long long)range->start, (long long)range->end);
+    tx_failure(tx, slice_str(key), "unread_range", why);
+    tx_count(tx, "unread_ranges", 1);
+    return journal_commit(tx, err);
+}

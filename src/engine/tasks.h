@@ -42,3 +42,6 @@ uint64_t tasks_mean_partition_bytes(const struct tasks *t);
 /* Puts into tx what a page settles: the mark, and the cursor or its end. Call when all its rows are
  * safe in the same tx. */
 void tasks_mark(struct tx *tx, const struct scan_task *task, const struct scan_page *page);
+/* Notes a range that could not be read: counted as "unread_ranges", not marked. */
+bool tasks_note_unread(struct tx *tx, const struct token_range *range, const char *why,
+                       struct err *err);

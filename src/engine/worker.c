@@ -1,5 +1,7 @@
 #include "engine/worker.h"
 
+#include <string.h>
+
 #include "base/log.h"
 
 struct reading {
@@ -7,7 +9,12 @@ struct reading {
     struct cql_session *session;
     struct retry retry;
     uint32_t row_bytes; /* seen in the last range; 0: nothing seen */
+    unsigned splits;    /* of the task at hand */
 };
+
+/* One partition in the way takes at most 64 cuts to be alone; a server that refuses everything is
+ * not asked for ever. */
+enum { MAX_SPLITS = 200 };
 
 static uint32_t first_page_rows(const struct reading *r)
 {
@@ -42,17 +49,20 @@ static bool try_again(struct reading *r, struct err *err)
     return true;
 }
 
-static bool read_range(struct reading *r, const struct scan_task *task, struct err *err)
+static bool read_pages(struct reading *r, const struct scan_task *task, int64_t *done_to,
+                       struct err *err)
 {
     AUTO(scan) struct scan *scan = NULL;
     struct scan_page page;
 
+    *done_to = task->done_to;
     while (!crew_stopped(r->w->crew)) {
         if (next_page(r, &scan, task, &page, err)) {
             retry_ok(&r->retry);
             if (!r->w->take_page(r->w->ctx, task, &page, err))
                 return false;
             r->row_bytes = scan_row_bytes(scan);
+            *done_to = page.done_to;
             if (page.last)
                 return true;
         } else if (err->kind == ERR_NONE) {
@@ -64,12 +74,42 @@ static bool read_range(struct reading *r, const struct scan_task *task, struct e
     return err_set(err, ERR_CANCEL, "stopped on request");
 }
 
+/* What the server refuses to read as a whole (READ_FAILURE) is read in halves, so that only the
+ * part in the way is lost. */
+static bool read_range(struct reading *r, const struct scan_task *task, struct err *err)
+{
+    int64_t done_to;
+
+    if (read_pages(r, task, &done_to, err))
+        return true;
+    if (err->kind != ERR_REJECT)
+        return false;
+    struct token_range rest = task->range;
+    rest.start = done_to;
+    if (rest.end - 1 <= rest.start || r->splits++ >= MAX_SPLITS) {
+        char why[sizeof err->text];
+
+        memcpy(why, err->text, sizeof why);
+        err_clear(err);
+        return r->w->range_failed(r->w->ctx, &rest, why, err);
+    }
+    LOG(LOG_WARN, "range_split", F_STR("error", err->text), F_INT("start", rest.start),
+        F_INT("end", rest.end));
+    err_clear(err);
+    struct scan_task left = {.range = rest, .done_to = rest.start};
+    struct scan_task right = left;
+    left.range.end = right.range.start = right.done_to =
+        (int64_t)((uint64_t)rest.start + ((uint64_t)rest.end - (uint64_t)rest.start) / 2);
+    return read_range(r, &left, err) && read_range(r, &right, err);
+}
+
 static bool read_tasks(struct reading *r, struct err *err)
 {
     struct scan_task task;
     int32_t node = -1;
 
     while (tasks_next(r->w->tasks, &node, &task)) {
+        r->splits = 0;
         if (read_range(r, &task, err))
             continue;
         return err->kind != ERR_CANCEL &&
