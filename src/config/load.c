@@ -523,8 +523,11 @@ static void warn_of_variables(struct loading *l)
 
         if (strncmp(*e, "CASS2ES_", prefix) != 0 || n == prefix)
             continue;
-        const char *near = text_nearest(slice_of(*e + prefix, n - prefix), names);
-        if (near && (strlen(near) != n - prefix || memcmp(near, *e + prefix, n - prefix) != 0))
+        struct slice rest = slice_of(*e + prefix, n - prefix);
+        const char *near = text_nearest(rest, names);
+        unsigned edits = near ? text_distance(rest, slice_str(near)) : 0;
+
+        if (edits == 1 || edits == 2)
             warnings[warned++] =
                 config_keep(l->config, xsprintf("%.*s is no setting; did you mean CASS2ES_%s?",
                                                 (int)n, *e, near));

@@ -451,6 +451,7 @@ static void a_slip_in_a_variable_is_told(void **state)
     static char *const env[] = {(char *)"HOME=/h",
                                 (char *)"CASS2ES_SYNC_API_KEYY=Sesame",
                                 (char *)"CASS2ES_SOMEBODY_ELSES=1",
+                                (char *)"CASS2ES_TEST_PASSWORD=1",
                                 (char *)"CASS2ES_BLOCK_SIZE=7",
                                 (char *)"CASS2ES_CONFIG=",
                                 NULL};
