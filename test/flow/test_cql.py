@@ -457,3 +457,53 @@ def test_bad_credentials_in_the_middle_stop(program, make_ring):
             return True
         ring.on("EXECUTE", SCAN, do=lock_out, times=1, skip=2)
         says(read(program, ring, "--retry-budget", "1s"), "Provided username", code=3)
+
+
+@pytest.mark.parametrize("version,tls", [(4, False), (5, False), (5, True)])
+@pytest.mark.parametrize("pieces", [1, 7])
+def test_answers_that_come_in_small_pieces(program, make_ring, certs, version, tls, pieces):
+    ring = make_ring(versions=(4, version), dribble=pieces, tls=certs.server_context() if tls else None)
+    with fill(ring, 30):
+        complete(read(program, ring, *(tls_flags(certs) if tls else [])), 30)
+
+
+def test_ranges_without_a_replica_stop_resumable(program, make_ring):
+    """One copy only, and its node is down: exit 3; when it is back the same command reads the rest."""
+    ring = fill(make_ring(nodes=3, page_rows=20))
+    ring.keyspace("shop", rf=1)
+    with ring:
+        ring.nodes[2].on("EXECUTE", SCAN, do=error(UNAVAILABLE, "no replica is alive"), times=None)
+        for n in ring.nodes[:2]:
+            n.on("EXECUTE", SCAN, do=error(UNAVAILABLE, "no replica is alive"), times=None,
+                 where=lambda r: ring.owner(int.from_bytes(r.values[1], "big", signed=True)) is ring.nodes[2])
+        command = ["sync", "shop.users", "--to", "out.json", *cass(ring), "--retry-budget", "400ms"]
+        says(program.run(*command), "no replica is alive", code=3)
+        for n in ring.nodes:
+            n.rules.clear()
+        says(program.run(*command), "resum|continu|goes on", code=0)
+        got = [o["id"] for o in rows_of((program.cwd / "out.json").read_text())]
+        assert sorted(got) == ["id%04d" % i for i in range(COUNT)]
+
+
+def test_a_node_that_comes_back_is_used_again(program, make_ring):
+    with three(make_ring, page_rows=5) as ring:
+        state = {"n": 0}
+
+        def blink(conn, req):
+            state["n"] += 1
+            if state["n"] == 3:
+                ring.nodes[1].down()
+            if state["n"] == 10:
+                ring.nodes[1].up()
+        ring.on("EXECUTE", SCAN, do=blink, times=None)
+        complete(read(program, ring, "--workers", 2))
+
+
+def test_wide_partitions_are_read_page_by_page(program, make_ring):
+    ring = make_ring(page_rows=9)
+    ring.table("shop", "wide", "p int, c int, v text", "p", "c", rows=[(p, c, "v") for p in range(3) for c in range(150)])
+    with ring:
+        ring.on("EXECUTE", r'"wide".*token\(', do=close(), times=1, skip=7)
+        ring.on("EXECUTE", r'"wide".*token\(', do=error(OVERLOADED), times=2, skip=20)
+        r = program.run("sync", "shop.wide", "--to", "-", *cass(ring))
+        assert r.code == 0 and counted(rows_of(r.out)) == counted({"p": p, "c": c, "v": "v"} for p in range(3) for c in range(150))

@@ -371,3 +371,76 @@ def test_the_run_says_that_it_resumes_before_it_calls(job, api, program):
     p = job.start(ids=IDS, block=4)
     wait_for_text(p, "(?i)resum|goes on|continu")
     program.kill(p)
+
+
+def test_a_killed_dry_run_leaves_nothing_half_behind(program, api, make_ring):
+    ring = sunbird(make_ring(page_rows=9), users=200)
+    ring.start()
+    job = Job(program, ring, api)
+    stop, seen = threading.Event(), threading.Event()
+    ring.on("EXECUTE", "token\\(", do=call(lambda r: (seen.set(), stop.wait(10))), times=None, skip=8)
+    p = job.start(dry_run="true")
+    assert seen.wait(10)
+    program.kill(p)
+    stop.set()
+    ring.rules.clear()
+    says(job.run(dry_run="true"), code=0)
+    assert sorted((program.cwd / "syncIds.csv").read_text().split()) == ["user-%04d" % i for i in range(200)]
+
+
+def test_sync_ids_that_cannot_be_written(job, program):
+    (program.cwd / "syncIds.csv").mkdir()
+    r = says(job.run(dry_run="true"), r"syncIds\.csv")
+    assert r.code in (2, 4)
+
+
+def test_old_runs_are_forgotten(job, program):
+    says(job.run(ids=["a"]), code=0)
+    says(job.run("--keep-runs", "0s", ids=["b"]), code=0)
+    time.sleep(0.01)
+    r = program.run("runs")
+    assert len(re.findall(r"\d{8}-\d{6}-\w+", r.out)) == 1, r
+
+
+def test_a_journal_that_is_busy_is_waited_for(job, api, program):
+    """Another process holds the database's write lock for a moment."""
+    import sqlite3
+    says(job.run(ids=["a"]), code=0)
+    db = sqlite3.connect(program.state / "journal.db", isolation_level=None, check_same_thread=False)
+    db.execute("BEGIN IMMEDIATE")
+    threading.Timer(0.5, lambda: (db.execute("ROLLBACK"), db.close())).start()
+    says(job.run(ids=["b"]), code=0)
+    assert api.ids() == ["a", "b"]
+
+
+# ---- long: many moments
+
+@pytest.mark.long
+@pytest.mark.parametrize("seed", range(12))
+def test_killed_at_random_moments_with_several_workers(program, api, make_ring, seed):
+    import random
+    rnd = random.Random(seed)
+    ring = sunbird(make_ring(page_rows=rnd.choice([3, 9, 40])), users=400)
+    ring.start()
+    job = Job(program, ring, api)
+    block, workers = rnd.choice([1, 5, 32]), rnd.choice([1, 4])
+    from_file = seed % 2
+    ids = ["user-%04d" % i for i in range(400)]
+    args = {"ids": ids} if from_file else {}
+    kills, limit = 0, 0.02
+    for _ in range(200):
+        p = job.start("--workers", workers, "--scan-workers", rnd.choice([1, 3]), block=block, **args)
+        try:
+            p.wait(rnd.uniform(0.005, limit))
+        except Exception:
+            program.kill(p)
+            kills += 1
+            limit += 0.002
+            if set(api.ids()) == set(ids):
+                break
+            continue
+        assert program.finish(p).code == 0
+        break
+    sent = collections.Counter(i for b in api.blocks() for i in b)
+    assert set(api.ids()) == set(ids)
+    assert sum(n - 1 for n in sent.values()) <= kills * workers * block

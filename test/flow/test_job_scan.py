@@ -118,7 +118,7 @@ def test_user_course_dry_run_writes_user_ids_that_read_back(job, api, ring, prog
 def test_id_column_finds_the_course_ids_of_batch_ids(job, api, ring):
     batches(ring)
     r = job.run("--id-column", "batchid", ids=["3-1", "5-0", "nosuch"], table="course_batch", type="batch")
-    says(r, r"without a row +1\b", code=0)
+    says(r, r"missing +1\b", code=0)
     assert sorted(api.ids()) == ["do_003", "do_005"]
 
 

@@ -213,3 +213,46 @@ def test_the_failure_log_of_await_reads_back_only_what_failed(job, api, program)
     before = len(api.calls)
     says(job.run("--await", id_file=log), code=0)
     assert "b" in json.dumps([c.json for c in api.calls[before:]])
+
+
+# ---- connections, books
+
+def test_a_server_that_closes_after_each_answer(job, api, program):
+    api.always = lambda req: Reply(200, OK, fault="close_after")
+    r = says(job.run(ids=["a", "b", "c"], block=1), code=0)
+    assert api.ids() == ["a", "b", "c"] and api.conn_count == 3, r
+
+
+def test_a_server_that_says_connection_close(job, api):
+    api.always = lambda req: Reply(200, OK, headers={"Connection": "close"}, fault="close_after")
+    says(job.run(ids=["a", "b"], block=1), code=0)
+    assert api.blocks() == [["a"], ["b"]]
+
+
+def test_retries_of_several_workers_keep_the_number_in_flight(job, api):
+    api.always = lambda req: Reply(503 if req.number % 3 == 0 else 200, OK, delay=0.01)
+    says(job.run("--workers", 3, ids=["i%d" % n for n in range(30)], block=2), code=0)
+    assert sorted(api.ids()) == sorted("i%d" % n for n in range(30)) and api.most_in_flight <= 3
+
+
+@pytest.mark.parametrize("awaits", [False, True])
+def test_the_books_balance(job, api, ring, awaits):
+    """ids = duplicate + bad + missing + accepted + confirmed + failed."""
+    api.absent = {"u3"}
+    api.script(2, api.error(400))
+    lines = ["u%d" % n for n in range(6)] + ["u5", "", "\"unclosed"] + ["u7"]
+    r = job.run("--json", *(["--await"] if awaits else []), ids="\n".join(lines[:8]) + "\n" + "b\xff\n".encode("latin-1").decode("latin-1"), block=2)
+    s = json.loads(r.out)
+    parts = ["duplicate", "bad", "missing", "accepted", "confirmed", "failed"]
+    assert s["ids"] == sum(s[p] for p in parts) and r.code == 1 == s["exit_code"], r
+    assert s["duplicate"] == 1 and s["failed"] >= 2 and (s["confirmed"] if awaits else s["accepted"]) >= 2, r
+
+
+def test_three_hundred_blocks_over_one_connection(job, api):
+    says(job.run(ids=["i%d" % n for n in range(300)], block=1), code=0)
+    assert api.conn_count == 1 and len(api.calls) == 300
+
+
+def test_a_key_with_line_breaks_is_refused(job, api):
+    r = job.run(ids=["a"], key="abc\r\nX-Evil: 1")
+    assert r.code == 2 and not api.calls and "X-Evil" not in r.err, r

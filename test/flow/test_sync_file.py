@@ -216,3 +216,28 @@ def json_values(o):
     if isinstance(o, list):
         return [x for v in o for x in json_values(v)]
     return [o]
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("seed", range(8))
+def test_a_file_killed_at_random_moments(program, make_ring, seed):
+    import random
+    rnd = random.Random(seed)
+    ring = make_ring(page_rows=rnd.choice([3, 10, 50]))
+    ring.table("shop", "wide", "p int, c int, v text", "p", "c", rows=[(p, c, "v" * rnd.choice([1, 3000])) for p in range(20) for c in range(40)])
+    limit = 0.02
+    with ring:
+        for _ in range(200):
+            p = program.start("sync", "shop.wide", "--to", "out.json", "--workers", rnd.choice([1, 4]), *cass(ring))
+            try:
+                p.wait(rnd.uniform(0.005, limit))
+            except Exception:
+                limit += 0.002
+                if program.kill(p).out:
+                    break
+                continue
+            r = program.finish(p)
+            assert r.code == 0, r
+            break
+        got = [(o["p"], o["c"]) for o in rows_of((program.cwd / "out.json").read_text())]
+        assert len(got) == len(set(got)) == 800

@@ -1061,8 +1061,10 @@ class Conn(threading.Thread):
 
     def raw(self, data):
         with self.lock:
-            if self.sock:
-                self.sock.sendall(data)
+            step = self.node.ring.dribble or len(data) or 1
+            for at in range(0, len(data), step):
+                if self.sock:
+                    self.sock.sendall(data[at:at + step])
 
     def drop(self, rst=False):
         sock, self.sock = self.sock, None
@@ -1263,14 +1265,15 @@ class Ring:
     latency      seconds added to every answer
     page_rows    no page has more rows than this, whatever is asked for
     raw          function(socket): this server is not Cassandra
+    dribble      send answers in pieces of so many bytes
     """
 
     def __init__(self, nodes=1, versions=(4, 5), auth=None, tls=None, compression=("snappy", "lz4"), latency=0,
-                 tokens=None, release="5.0.4", dcs=None, racks=None, raw=None, page_rows=None,
+                 tokens=None, release="5.0.4", dcs=None, racks=None, raw=None, page_rows=None, dribble=None,
                  authenticator="org.apache.cassandra.auth.PasswordAuthenticator", extra_versions=("6/v6-beta",),
                  partitioner="org.apache.cassandra.dht.Murmur3Partitioner", vnodes=4, first_address=1):
         self.versions, self.auth, self.tls, self.compression = set(versions), auth, tls, list(compression)
-        self.latency, self.release, self.raw, self.page_rows = latency, release, raw, page_rows
+        self.latency, self.release, self.raw, self.page_rows, self.dribble = latency, release, raw, page_rows, dribble
         self.authenticator, self.partitioner, self.extra_versions = authenticator, partitioner, list(extra_versions)
         self.schema_version, self.salt, self.conn_count, self.cluster = uuid.uuid4(), 0, 0, "Flow test"
         self.keyspaces, self.tables, self.types, self.views = {}, {}, {}, []
