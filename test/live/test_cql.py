@@ -4,80 +4,39 @@ It is driven through `cqlrun`, a thin shell over the library, built beside the p
 """
 import json
 import os
-import pathlib
 import socket
 import ssl
 import struct
-import subprocess
 import threading
 import time
 import uuid
 
+import cqlrun
 import pytest
 import servers
 
 VECTORS = json.loads((servers.ROOT / "test/data/cql-vectors.json").read_text())
-CQLRUN = pathlib.Path(os.environ.get("CASS2ES_BIN") or servers.ROOT / "build/gcc/cass2es").absolute().parent / "cqlrun"
 WAYS = {"v5": [], "v4": ["-4"], "v5 lz4": ["-z"], "v4 lz4": ["-4", "-z"], "v5 tls": ["-t"], "v4 tls": ["-4", "-t"],
         "v5 lz4 tls": ["-z", "-t"], "v4 lz4 tls": ["-4", "-z", "-t"]}
 
 
-class Run:
-    """One cqlrun: statements in, parsed JSON lines out."""
+def login(flags, more):
+    """Where and how to log in: (host, port, flags, keywords)."""
+    at = servers.address("cassandra")
+    more = {"user": servers.setting("USER"), "password": servers.setting("PASSWORD"), **more}
+    if "-t" in flags and "-a" not in flags:
+        flags = (*flags, "-a", servers.tls("ca.pem"))
+    return more.pop("host", at.host), more.pop("port", at.port), flags, more
 
-    def __init__(self, *flags, user=None, password=None, host=None, port=None):
-        at = servers.address("cassandra")
-        flags = list(flags) + (["-a", servers.tls("ca.pem")] if "-t" in flags and "-a" not in flags else [])
-        command = [CQLRUN, "-H", host or at.host, "-P", str(port or at.port), "-u", user or servers.setting("USER"), *flags]
-        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-                                        env={**os.environ, "CQLRUN_PASSWORD": password or servers.setting("PASSWORD")})
 
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *problem):
-        self.process.stdin.close()
-        self.process.stdout.close()
-        code = self.process.wait(30)
-        assert code in (0, 1), f"cqlrun ended with {code}"
-
-    def lines(self, *statements):
-        """What the statements answer, up to the end of the last one's."""
-        self.process.stdin.write("".join(s.replace("\n", " ") + "\n" for s in statements) + ".token 00\n")
-        self.process.stdin.flush()
-        out = []
-        while True:
-            line = self.process.stdout.readline()
-            assert line, "cqlrun has ended"
-            value = json.loads(line)
-            if isinstance(value, int):  # the token that ends every answer
-                return out
-            out.append(value)
-
-    def pages(self, *statements):
-        return [line for line in self.ok(*statements) if line.get("page")]
-
-    def rows(self, *statements):
-        return [line for line in self.ok(*statements) if isinstance(line, dict) and not line.get("page")]
-
-    def ok(self, *statements):
-        out = self.lines(*statements)
-        bad = [line for line in out if isinstance(line, dict) and "error" in line]
-        assert not bad, bad
-        return out
-
-    def error(self, *statements):
-        out = self.lines(*statements)
-        assert out and "error" in out[-1], out
-        return out[-1]
+def Run(*flags, **more):
+    host, port, flags, more = login(flags, more)
+    return cqlrun.CqlRun(host, port, *flags, **more)
 
 
 def refused(*flags, **more):
-    """The error with which the cluster could not be opened."""
-    r = Run(*flags, **more)
-    out, _ = r.process.communicate("", timeout=30)
-    assert r.process.returncode == 1
-    return json.loads(out.splitlines()[0])
+    host, port, flags, more = login(flags, more)
+    return cqlrun.refused(host, port, *flags, **more)
 
 
 @pytest.fixture(scope="module", params=[5, 4], ids=["v5", "v4"])
@@ -263,12 +222,8 @@ def test_tokens_are_the_servers(db, keyspace):
                           + " AND ".join(f"{k} = ?" for k in keys))
             server = struct.unpack(">q", bytes.fromhex(rows[0]["t"]))[0]
             assert server == vector["token"], vector
+            assert r.token(vector["key"]) == vector["token"], vector
     assert len(VECTORS["tokens"]) == 66
-    for vector in VECTORS["tokens"]:
-        out = subprocess.run([CQLRUN, "-H", servers.address("cassandra").host, "-P", str(servers.address("cassandra").port),
-                              "-u", servers.setting("USER")], input=f".token {vector['key']}\n", text=True, capture_output=True,
-                             env={**os.environ, "CQLRUN_PASSWORD": servers.setting("PASSWORD")}, timeout=30).stdout
-        assert int(out) == vector["token"]
 
 
 def recorded_error(name, version):
@@ -325,7 +280,6 @@ def test_without_rights(db, pg, keyspace):
 def test_too_many_tombstones_can_never_pass(db, keyspace):
     db.execute(f"CREATE TABLE {keyspace}.ts (p int, c int, v int, PRIMARY KEY (p, c))")
     insert = db.prepare(f"INSERT INTO {keyspace}.ts (p, c, v) VALUES (1, ?, null)")
-    from cassandra.concurrent import execute_concurrent_with_args
     from cassandra.query import BatchStatement, BatchType
     batches = []
     for first in range(0, 100_200, 600):
@@ -335,7 +289,6 @@ def test_too_many_tombstones_can_never_pass(db, keyspace):
         batches.append(batch)
     from cassandra.concurrent import execute_concurrent
     execute_concurrent(db, [(b, ()) for b in batches], concurrency=8)
-    assert execute_concurrent_with_args
     for way in ([], ["-4"]):
         with Run(*way) as r:
             e = r.error(f"SELECT v FROM {keyspace}.ts WHERE p = 1 AND v = 7 LIMIT 100 ALLOW FILTERING")
