@@ -234,13 +234,17 @@ static void init_retry(struct worker *me, struct retry *retry)
     retry_init(retry, me->work->o.clock, me->work->o.cancel, PATIENCE_MS);
 }
 
-static bool is_served(const struct work *w, const char *type)
+/* A call may be older than the mappings of today. */
+static bool sync_served(struct worker *me, const char *type, const struct json *ids,
+                        struct keyed_result *results, struct err *err)
 {
-    for (const char *const *t = w->o.types; *t; t++) {
+    const struct work_options *o = &me->work->o;
+
+    for (const char *const *t = o->types; *t; t++) {
         if (strcmp(*t, type) == 0)
-            return true;
+            return o->backend.sync(me->backend, type, ids, results, err);
     }
-    return false;
+    return err_set(err, ERR_USER, "no mapping for object type %s", type);
 }
 
 /* Has it done, however long that takes. False: stopping; the call stays in the journal. `err` says
@@ -248,16 +252,11 @@ static bool is_served(const struct work *w, const char *type)
 static bool do_call(struct worker *me, const char *type, const struct json *ids,
                     struct keyed_result *results, struct err *err)
 {
-    struct work *w = me->work;
     struct retry retry;
 
     err_clear(err);
-    if (!is_served(w, type)) {
-        err_set(err, ERR_USER, "no mapping for object type %s", type);
-        return true;
-    }
     init_retry(me, &retry);
-    while (!w->o.backend.sync(me->backend, type, ids, results, err)) {
+    while (!sync_served(me, type, ids, results, err)) {
         if (err->kind == ERR_USER || err->kind == ERR_REJECT) {
             LOG(LOG_ERROR, "call_refused", F_STR("type", type), F_INT("ids", ids->count),
                 F_STR("error", err->text));

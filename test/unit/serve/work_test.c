@@ -1,0 +1,317 @@
+/* Calls are kept, worked off, counted; nothing is lost. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <signal.h>
+#include <sys/wait.h>
+
+#include "fake.h"
+
+static enum work_taken submit(struct bed *b, const char *type, const char *ids,
+                              struct ticket **ticket)
+{
+    struct arena mem;
+    struct err err;
+
+    arena_init(&mem, 1 << 20);
+    const struct json *list = json_parse(slice_str(ids), &mem, &err);
+    assert_non_null(list);
+    enum work_taken taken = work_submit(b->work, type, list, ticket, &err);
+    arena_fini(&mem);
+    return taken;
+}
+
+static void drained(struct bed *b)
+{
+    struct ticket *t;
+
+    /* One worker: what is submitted last is settled last. */
+    assert_int_equal(submit(b, "batch", "[\"last\"]", &t), WORK_TAKEN);
+    assert_non_null(work_wait(b->work, t, 20000));
+    ticket_free(t);
+}
+
+static bool list_failure(void *ctx, const struct failure_info *f)
+{
+    char *text = ctx;
+    size_t n = strlen(text);
+
+    snprintf(text + n, 1024 - n, "%s|%s|%s;", f->key, f->reason, f->text);
+    return true;
+}
+
+static void outcomes(void **state)
+{
+    struct bed *b = *state;
+    char failures[1024] = "";
+    struct run_block block;
+    struct ticket *t;
+    bool found;
+
+    bed_start(b, 1, 100);
+    assert_int_equal(
+        submit(b, "batch", "[\"a\",\"missing1\",{\"courseId\":[\"x\"]},7,\"fails1\",\"bad\"]", &t),
+        WORK_TAKEN);
+    const struct keyed_result *r = work_wait(b->work, t, 20000);
+    assert_non_null(r);
+    assert_true(r[0].ok && r[2].ok);
+    assert_int_equal(r[1].outcome, KEYED_MISSING);
+    assert_int_equal(r[3].outcome, KEYED_BAD);
+    assert_false(r[4].ok);
+    ticket_free(t);
+
+    /* in the journal before it was handed out */
+    assert_true(run_next_block(b->run, 0, &block, &found, &b->err));
+    assert_false(found);
+    assert_int_equal(bed_count(b, "calls"), 1);
+    assert_int_equal(bed_count(b, "ids"), 6);
+    assert_int_equal(bed_count(b, "found"), 3);
+    assert_int_equal(bed_count(b, "missing"), 1);
+    assert_int_equal(bed_count(b, "bad"), 2);
+    assert_int_equal(bed_count(b, "indexed"), 2);
+    assert_int_equal(bed_count(b, "failed"), 1);
+    assert_true(journal_each_failure(b->journal, run_id(b->run), list_failure, failures, &b->err));
+    assert_string_equal(failures, "missing1|missing|no row;7|bad_id|is no id;"
+                                  "fails1|mapper_parsing_exception|;bad|bad_id|is no id;");
+    assert_int_equal(metrics_get(&b->metrics, METRIC_ids_taken_total), 6);
+    assert_int_equal(metrics_get(&b->metrics, METRIC_documents_indexed_total), 2);
+    bed_stop(b, 0);
+    assert_int_equal(metrics_get(&b->metrics, METRIC_queue_ids), 0);
+}
+
+static void a_bounded_queue(void **state)
+{
+    struct bed *b = *state;
+    struct ticket *t;
+
+    fake_hold(&b->fake, true);
+    bed_start(b, 1, 5);
+    assert_int_equal(submit(b, "batch", "[\"1\",\"2\",\"3\",\"4\",\"5\",\"6\"]", NULL),
+                     WORK_TOO_MANY);
+    assert_int_equal(submit(b, "batch", "[\"1\",\"2\",\"3\"]", NULL), WORK_TAKEN);
+    assert_int_equal(submit(b, "batch", "[\"4\",\"5\",\"6\"]", NULL), WORK_FULL);
+    assert_int_equal(submit(b, "batch", "[\"4\",\"5\"]", &t), WORK_TAKEN);
+    assert_int_equal(submit(b, "batch", "[\"6\"]", NULL), WORK_FULL);
+    assert_int_equal(metrics_get(&b->metrics, METRIC_queue_ids), 5);
+    assert_null(work_wait(b->work, t, 10)); /* late */
+    fake_hold(&b->fake, false);
+    assert_non_null(work_wait(b->work, t, 20000)); /* though the work goes on */
+    ticket_free(t);
+    drained(b);
+    assert_int_equal(bed_count(b, "ids"), 6);
+    bed_stop(b, 0);
+}
+
+static void trouble_passes(void **state)
+{
+    struct bed *b = *state;
+    static const enum err_kind kinds[] = {ERR_RETRY, ERR_REACH, ERR_SYSTEM};
+    char why[300];
+
+    bed_start(b, 1, 100);
+    for (size_t i = 0; i < 3; i++) {
+        b->fake.errors = 2;
+        b->fake.error = kinds[i];
+        struct ticket *t;
+        assert_int_equal(submit(b, "user", "[\"a\",\"missing\"]", &t), WORK_TAKEN);
+        while (metrics_get(&b->metrics, METRIC_work_waits_total) == (int64_t)i * 2)
+            usleep(1000);
+        assert_false(work_healthy(b->work, why, sizeof why));
+        assert_string_equal(why, "elastic: index is not there");
+        assert_non_null(work_wait(b->work, t, 20000));
+        ticket_free(t);
+        assert_true(work_healthy(b->work, why, sizeof why));
+    }
+    assert_int_equal(bed_count(b, "found"), 3); /* a retry never counts twice */
+    assert_int_equal(bed_count(b, "missing"), 3);
+    assert_int_equal(metrics_get(&b->metrics, METRIC_workers_in_trouble), 0);
+    bed_stop(b, 0);
+}
+
+static void what_can_never_pass(void **state)
+{
+    struct bed *b = *state;
+    char failures[1024] = "";
+    struct ticket *t;
+
+    bed_start(b, 1, 100);
+    b->fake.errors = 1;
+    b->fake.error = ERR_USER;
+    assert_int_equal(submit(b, "user", "[\"a\",\"b\"]", &t), WORK_TAKEN);
+    const struct keyed_result *r = work_wait(b->work, t, 20000);
+    assert_non_null(r);
+    assert_int_equal(r[0].outcome, KEYED_OPEN);
+    ticket_free(t);
+    assert_true(journal_each_failure(b->journal, run_id(b->run), list_failure, failures, &b->err));
+    assert_string_equal(
+        failures, "a|refused|elastic: index is not there;b|refused|elastic: index is not there;");
+    assert_int_equal(bed_count(b, "refused"), 2);
+    bed_stop(b, 0);
+}
+
+static void a_type_without_mapping_after_a_restart(void **state)
+{
+    struct bed *b = *state;
+    char failures[1024] = "";
+
+    fake_hold(&b->fake, true);
+    bed_start(b, 1, 100);
+    assert_int_equal(submit(b, "rating", "[\"a\"]", NULL), WORK_TAKEN);
+    fake_hold(&b->fake, false);
+    drained(b);
+    assert_true(journal_each_failure(b->journal, run_id(b->run), list_failure, failures, &b->err));
+    assert_string_equal(failures, "a|refused|no mapping for object type rating;");
+    bed_stop(b, 0);
+}
+
+/* ---- stopping ---- */
+
+static void *wait_long(void *arg)
+{
+    void **a = arg;
+
+    return (void *)work_wait(a[0], a[1], 60000);
+}
+
+static void stopping(void **state)
+{
+    struct bed *b = *state;
+    struct ticket *t;
+    struct ticket *queued;
+    void *result = b;
+    pthread_t waiter;
+
+    fake_hold(&b->fake, true);
+    bed_start(b, 2, 100);
+    assert_int_equal(submit(b, "batch", "[\"in hand 1\"]", &t), WORK_TAKEN);
+    assert_int_equal(submit(b, "batch", "[\"in hand 2\"]", NULL), WORK_TAKEN);
+    fake_await_holding(&b->fake, 2);
+    assert_int_equal(submit(b, "batch", "[\"queued 1\",\"queued 2\"]", &queued), WORK_TAKEN);
+    void *args[] = {b->work, t};
+    assert_int_equal(pthread_create(&waiter, NULL, wait_long, args), 0);
+
+    cancel_fire(&b->cancel, 1);
+    work_drain(b->work);
+    pthread_join(waiter, &result); /* at once, not after a minute */
+    assert_null(result);
+    assert_int_equal(submit(b, "batch", "[\"late\"]", NULL), WORK_CLOSED);
+    ticket_free(t);
+    ticket_free(queued);
+    bed_stop(b, 4);
+
+    /* the next start goes on with them */
+    cancel_fini(&b->cancel);
+    assert_true(cancel_init(&b->cancel, &b->err));
+    fake_hold(&b->fake, false);
+    bed_start(b, 1, 3); /* more than fit in its queue: accepted is accepted */
+    while (metrics_get(&b->metrics, METRIC_queue_ids) > 0)
+        usleep(1000);
+    assert_int_equal(bed_count(b, "ids"), 4);
+    assert_int_equal(bed_count(b, "found"), 4);
+    bed_stop(b, 0);
+}
+
+static void killed(void **state)
+{
+    struct bed *b = *state;
+    int ready[2];
+    char c;
+
+    assert_int_equal(pipe(ready), 0);
+    pid_t child = fork();
+    if (child == 0) {
+        b->fake.hold = true;
+        bed_start(b, 2, 1000);
+        for (int i = 0; i < 20; i++) {
+            if (submit(b, "user", "[\"a\",\"b\",\"missing\"]", NULL) != WORK_TAKEN)
+                _exit(1);
+        }
+        if (write(ready[1], "r", 1) != 1)
+            _exit(1);
+        pause();
+    }
+    assert_int_equal(read(ready[0], &c, 1), 1);
+    kill(child, SIGKILL);
+    waitpid(child, NULL, 0);
+    bed_start(b, 3, 1000);
+    while (metrics_get(&b->metrics, METRIC_queue_ids) > 0)
+        usleep(1000);
+    assert_int_equal(bed_count(b, "ids"), 60);
+    assert_int_equal(bed_count(b, "missing"), 20);
+    bed_stop(b, 0);
+    assert_int_equal(b->fake.calls, 20);
+    close(ready[0]);
+    close(ready[1]);
+}
+
+/* ---- many ---- */
+
+enum { CLIENTS = 6, CALLS = 60 };
+
+static void *client_main(void *arg)
+{
+    struct bed *b = arg;
+    struct arena mem;
+    struct err err;
+    intptr_t bad = 0;
+
+    arena_init(&mem, 1 << 20);
+    const struct json *ids =
+        json_parse(slice_str("[\"a\",\"missing\",\"fails\",{\"x\":1}]"), &mem, &err);
+    for (int i = 0; i < CALLS; i++) {
+        struct ticket *t = NULL;
+        enum work_taken taken;
+        while ((taken = work_submit(b->work, "batch", ids, i % 3 ? &t : NULL, &err)) == WORK_FULL)
+            usleep(500);
+        bad += taken != WORK_TAKEN;
+        if (t) {
+            const struct keyed_result *r = work_wait(b->work, t, 30000);
+            bad += !r || !r[0].ok || r[1].outcome != KEYED_MISSING || r[2].ok || !r[3].ok;
+        }
+        ticket_free(t);
+    }
+    arena_fini(&mem);
+    return (void *)bad;
+}
+
+static void many_at_once(void **state)
+{
+    struct bed *b = *state;
+    pthread_t client[CLIENTS];
+
+    bed_start(b, 4, 40);
+    for (int i = 0; i < CLIENTS; i++)
+        assert_int_equal(pthread_create(&client[i], NULL, client_main, b), 0);
+    for (int i = 0; i < CLIENTS; i++) {
+        void *bad;
+        pthread_join(client[i], &bad);
+        assert_null(bad);
+    }
+    while (metrics_get(&b->metrics, METRIC_queue_ids) > 0)
+        usleep(1000);
+    assert_int_equal(bed_count(b, "missing"), CLIENTS * CALLS);
+    assert_int_equal(bed_count(b, "indexed"), 2 * CLIENTS * CALLS);
+    bed_stop(b, 0);
+    assert_int_equal(b->fake.calls, CLIENTS * CALLS);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+#define IN_BED(f) cmocka_unit_test_setup_teardown(f, bed_setup, bed_teardown)
+        IN_BED(outcomes),
+        IN_BED(a_bounded_queue),
+        IN_BED(trouble_passes),
+        IN_BED(what_can_never_pass),
+        IN_BED(a_type_without_mapping_after_a_restart),
+        IN_BED(stopping),
+        IN_BED(killed),
+        IN_BED(many_at_once),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
