@@ -80,36 +80,38 @@ static int open_path(const struct ids *s, const char *path, struct err *err)
     return fd;
 }
 
-/* s->fd: a file that can be read twice. */
-static bool open_file(struct ids *s, const struct ids_options *o, struct err *err)
+/* A file that can be read twice, or -1. */
+static int open_twice(struct ids *s, const struct ids_options *o, struct err *err)
 {
     bool input = strcmp(o->path, "-") == 0;
+    bool ok = false;
     struct stat st;
-    int fd;
 
-    if (o->spooled && o->spool_path) {
-        s->fd = open_path(s, o->spool_path, err);
-    } else {
-        fd = input ? STDIN_FILENO : open_path(s, o->path, err);
-        if (fd < 0 || fstat(fd, &st) != 0)
-            return fd < 0 ? false : err_set(err, ERR_SYSTEM, "id file %s: %m", o->path);
-        bool plain = S_ISREG(st.st_mode) && !input;
-        bool ok = true;
-        if (S_ISDIR(st.st_mode))
-            ok = err_set(err, ERR_USER, "id file %s: it is a folder", o->path);
-        else if (!plain)
-            ok = o->spool_path
-                     ? spool(s, fd, o->spool_path, err)
-                     : err_set(err, ERR_USER, "id file %s: it can't be read twice", o->path);
-        if (!plain && !input)
-            close(fd);
-        if (!ok) {
-            if (plain)
-                close(fd);
-            return false;
-        }
-        s->fd = plain ? fd : open_path(s, o->spool_path, err);
-    }
+    if (o->spooled && o->spool_path)
+        return open_path(s, o->spool_path, err);
+    int fd = input ? STDIN_FILENO : open_path(s, o->path, err);
+    if (fd < 0)
+        return -1;
+    if (fstat(fd, &st) != 0)
+        err_set(err, ERR_SYSTEM, "id file %s: %m", o->path);
+    else if (S_ISREG(st.st_mode) && !input)
+        return fd;
+    else if (S_ISDIR(st.st_mode))
+        err_set(err, ERR_USER, "id file %s: it is a folder", o->path);
+    else if (!o->spool_path)
+        err_set(err, ERR_USER, "id file %s: it can't be read twice", o->path);
+    else
+        ok = spool(s, fd, o->spool_path, err);
+    if (!input)
+        close(fd);
+    return ok ? open_path(s, o->spool_path, err) : -1;
+}
+
+static bool open_file(struct ids *s, const struct ids_options *o, struct err *err)
+{
+    struct stat st;
+
+    s->fd = open_twice(s, o, err);
     if (s->fd < 0)
         return false;
     if (fstat(s->fd, &st) != 0)

@@ -294,7 +294,8 @@ static bool csv_header(struct ids *s, bool *is_header, struct err *err)
 {
     int64_t number = 0;
     uint32_t at;
-    const char *missing = NULL;
+    const char *missing = s->key_names[0];
+    bool whole_key = true;
 
     *is_header = s->header == IDS_HEADER_YES;
     for (uint32_t i = 0; i < s->key_count; i++)
@@ -315,9 +316,13 @@ static bool csv_header(struct ids *s, bool *is_header, struct err *err)
     }
     if (s->header == IDS_HEADER_NO)
         return true;
-    for (size_t i = 0; i < s->key_count; i++)
-        missing = missing || find_field(s, s->key_names[i], &at) ? missing : s->key_names[i];
-    if (!missing) {
+    for (size_t i = 0; i < s->key_count; i++) {
+        if (whole_key && !find_field(s, s->key_names[i], &at)) {
+            missing = s->key_names[i];
+            whole_key = false;
+        }
+    }
+    if (whole_key) {
         for (size_t i = 0; i < s->key_count; i++)
             find_field(s, s->key_names[i], &s->column_of[i]);
         s->by_header = *is_header = true;
