@@ -49,7 +49,7 @@ const struct option config_options[] = {
     {
         .name = "cassandra.hosts", .param = "sunbird_cassandra_server",
         FIELD(OPT_LIST, cassandra.hosts), .value = "HOST[:PORT],...",
-        .commands = READS, .required = FOR_SYNC | FOR_SERVE, .identity = true,
+        .commands = READS, .required = FOR_SERVE, .identity = true,
         .help = "Contact points; the other nodes are learnt from them.",
     },
     {
