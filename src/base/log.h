@@ -27,8 +27,10 @@ static inline struct log_field log_field_str(const char *key, const char *value)
 
 #define F_STR(key_, value_) log_field_str(key_, value_)
 #define F_INT(key_, value_) ((struct log_field){.key = (key_), .num = (int64_t)(value_)})
+/* The first element only makes a list without fields possible. */
 #define LOG(level, event, ...)                                                                     \
-    log_write(level, event, (const struct log_field[]){__VA_ARGS__ __VA_OPT__(, ){.key = NULL}})
+    log_write(level, event,                                                                        \
+              &(const struct log_field[]){{.key = NULL}, ##__VA_ARGS__, {.key = NULL}}[1])
 
 /* The only globals of the program. Call before threads start. */
 void log_setup(enum log_level level, enum log_format format);

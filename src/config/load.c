@@ -313,9 +313,10 @@ static bool apply_said(struct loading *l, enum config_layer layer)
 
 static bool take_table(struct loading *l)
 {
-    if (!l->in->takes_table || !l->operand_count)
-        return true;
     const char *operand = l->operands[0];
+
+    if (!l->in->takes_table || !operand)
+        return true;
     const char *dot = strchr(operand, '.');
     const char *table = dot ? dot + 1 : operand;
     AUTO_STR char *where = xsprintf("the argument %s", operand);

@@ -175,7 +175,7 @@ bool value_store(struct config *c, const struct option *o, enum config_layer lay
     case OPT_STRING: {
         char *copy = text.n ? config_keep(c, xstrndup((const char *)text.p, text.n)) : NULL;
 
-        memcpy(at, &copy, sizeof(char *));
+        *(const char **)(void *)at = copy;
         break;
     }
     case OPT_LIST:
@@ -218,15 +218,17 @@ void value_add_size(struct buf *out, int64_t bytes)
 bool url_password(struct slice url, size_t *at, size_t *n)
 {
     const char *text = (const char *)url.p;
-    const char *begin = url.n ? memmem(text, url.n, "://", 3) : NULL;
 
+    if (!url.n)
+        return false;
+    const char *begin = memmem(text, url.n, "://", 3);
     begin = begin ? begin + 3 : text;
-    size_t left = url.n - (size_t)(begin - text);
-    const char *slash = left ? memchr(begin, '/', left) : NULL;
-    size_t host = slash ? (size_t)(slash - begin) : left;
-    const char *end = host ? memrchr(begin, '@', host) : NULL;
+    size_t host = url.n - (size_t)(begin - text);
+    const char *slash = memchr(begin, '/', host);
+    if (slash)
+        host = (size_t)(slash - begin);
+    const char *end = memrchr(begin, '@', host);
     const char *colon = end ? memchr(begin, ':', (size_t)(end - begin)) : NULL;
-
     if (!colon)
         return false;
     *at = (size_t)(colon + 1 - text);
