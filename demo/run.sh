@@ -74,8 +74,9 @@ export XDG_STATE_HOME=$work/state
 cd "$work"
 
 step "Real servers" "Cassandra and Elasticsearch, on loopback, from their published jars."
+before=$("$servers" status)
 for name in cassandra elasticsearch; do
-    "$servers" status | grep -q "^$name .*running, pid" || started+=("$name")
+    grep -q "^$name .*running, pid" <<<"$before" || started+=("$name")
 done
 run "$servers" start cassandra elasticsearch
 eval "$("$servers" env)"
