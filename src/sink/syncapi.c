@@ -33,6 +33,18 @@ static bool has_blank(const char *text)
     return false;
 }
 
+/* No port, or one that there is. */
+static bool port_ok(struct slice authority)
+{
+    const uint8_t *colon = memrchr(authority.p, ':', authority.n);
+    const uint8_t *end = authority.p + authority.n;
+    int64_t port;
+
+    if (!colon || memchr(colon, ']', (size_t)(end - colon)))
+        return true;
+    return text_to_i64(slice_of(colon + 1, (size_t)(end - colon - 1)), 1, 65535, &port);
+}
+
 char *syncapi_endpoint(const char *text, struct err *err)
 {
     struct slice s = text_trim(slice_str(text ? text : ""));
@@ -65,6 +77,10 @@ char *syncapi_endpoint(const char *text, struct err *err)
     }
     if (!authority || *host == ':') {
         err_set(err, ERR_USER, "endpoint %s: it names no host", given);
+        return NULL;
+    }
+    if (!port_ok(slice_of(host, authority))) {
+        err_set(err, ERR_USER, "endpoint %s: its port is not a number from 1 to 65535", given);
         return NULL;
     }
     if (strchr(host, '#')) {

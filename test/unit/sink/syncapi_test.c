@@ -32,6 +32,10 @@ static void endpoints(void **state)
              "endpoint {{domain}}/api/data/v1/index/sync: put the server's name in place of what "
              "stands in braces"},
         {"ftp://x.org/", .error = "endpoint ftp://x.org/: http:// or https:// is wanted"},
+        {"http://x.org:99999/v1",
+         .error = "endpoint http://x.org:99999/v1: its port is not a number from 1 to 65535"},
+        {"x.org:/v1", .error = "endpoint x.org:/v1: its port is not a number from 1 to 65535"},
+        {"http://[::1]/v1", "http://[::1]/v1"},
         {"http:///v1", .error = "endpoint http:///v1: it names no host"},
         {"/v1/data/sync", .error = "endpoint /v1/data/sync: it names no host"},
         {"http://:9000/", .error = "endpoint http://:9000/: it names no host"},
