@@ -617,6 +617,11 @@ static size_t spans_count_pieces(struct span *spans, size_t count, const struct 
     return sum;
 }
 
+static uint64_t whole_number(double v)
+{
+    return v < 0x1p63 ? (uint64_t)v : (uint64_t)1 << 63;
+}
+
 /* Appends (start, end], cut in halves where more than the target is supposed to lie. */
 static void ranges_add(struct cql_ranges *out, size_t *cap, const struct density *d,
                        uint64_t target_bytes, int32_t node, int64_t start, int64_t end)
@@ -640,8 +645,8 @@ static void ranges_add(struct cql_ranges *out, size_t *cap, const struct density
         .start = start,
         .end = end,
         .node = node,
-        .estimated_bytes = (uint64_t)bytes,
-        .estimated_rows = (uint64_t)rows,
+        .estimated_bytes = whole_number(bytes),
+        .estimated_rows = whole_number(rows),
     };
 }
 
@@ -711,8 +716,8 @@ void ring_split(const struct ring *r, const struct ring_map *m, const struct rin
     }
     ranges_take_turns(out->list, out->count, r->node_count);
     density_upto(&d, INT64_MAX, &rows, &bytes);
-    out->estimated_rows = (uint64_t)rows;
-    out->mean_partition_bytes = rows > 0 ? (uint64_t)(bytes / rows) : 0;
+    out->estimated_rows = whole_number(rows);
+    out->mean_partition_bytes = rows > 0 ? whole_number(bytes / rows) : 0;
     free(spans);
     free(d.pieces);
 }

@@ -77,6 +77,18 @@ static void add_args(struct buf *b, const struct type *t, const char *open)
     buf_add_byte(b, '>');
 }
 
+/* Between quotes, those inside doubled. */
+static void add_quoted(struct buf *b, struct slice text, uint8_t quote)
+{
+    buf_add_byte(b, quote);
+    for (size_t i = 0; i < text.n; i++) {
+        if (text.p[i] == quote)
+            buf_add_byte(b, quote);
+        buf_add_byte(b, text.p[i]);
+    }
+    buf_add_byte(b, quote);
+}
+
 /* Names in another form than [a-z][a-z0-9_]* stand in quotes. */
 static void add_udt_name(struct buf *b, struct slice name)
 {
@@ -86,17 +98,10 @@ static void add_udt_name(struct buf *b, struct slice name)
         uint8_t c = name.p[i];
         plain = (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '_';
     }
-    if (plain) {
+    if (plain)
         buf_add_slice(b, name);
-        return;
-    }
-    buf_add_byte(b, '"');
-    for (size_t i = 0; i < name.n; i++) {
-        if (name.p[i] == '"')
-            buf_add_byte(b, '"');
-        buf_add_byte(b, name.p[i]);
-    }
-    buf_add_byte(b, '"');
+    else
+        add_quoted(b, name, '"');
 }
 
 void type_add_text(struct buf *b, const struct type *t)
@@ -121,9 +126,7 @@ void type_add_text(struct buf *b, const struct type *t)
         add_udt_name(b, t->name);
         return;
     case TYPE_CUSTOM:
-        buf_add_byte(b, '\'');
-        buf_add_slice(b, t->name);
-        buf_add_byte(b, '\'');
+        add_quoted(b, t->name, '\'');
         return;
     default:
         break;

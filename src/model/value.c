@@ -431,8 +431,9 @@ static bool text_decimal(struct slice s, struct buf *b)
         s = slice_of(s.p + 1, s.n - 1);
     }
     if (take_char(&s, 'e') || take_char(&s, 'E')) {
-        take_char(&s, '+');
-        if (!text_to_i64(s, -INT32_MAX, INT32_MAX, &exponent))
+        bool plus = take_char(&s, '+');
+        if ((plus && s.n && !is_digit(s.p[0])) ||
+            !text_to_i64(s, -(INT64_C(1) << 33), INT64_C(1) << 33, &exponent))
             return false;
         s.n = 0;
     }

@@ -77,7 +77,7 @@ static const char *without_frozen(struct slice text)
         }
         if (*p == '<')
             frozen &= ~(UINT64_C(1) << ++depth);
-        if (*p == '>' && frozen >> depth-- & 1)
+        if (*p == '>' && depth && frozen >> depth-- & 1)
             continue;
         *at++ = *p;
     }
@@ -273,7 +273,7 @@ static void cql_texts(void **state)
         {"frozen<tuple<int, tuple<text>>>", "tuple<int, tuple<text>>"},
         {"'org.example.X'", NULL},
         {"'org.apache.cassandra.db.marshal.Int32Type'", "int"},
-        {"map<text, 'org.example.It''s'>", "map<text, 'org.example.It's'>"},
+        {"map<text, 'org.example.It''s'>", NULL},
         {"empty", NULL},
         {"counter", NULL},
     };
