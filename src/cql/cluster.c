@@ -1,30 +1,13 @@
 #include "cql/cluster.h"
 
-#include <errno.h>
-#include <poll.h>
-#include <signal.h>
 #include <stdlib.h>
 
-#include <arpa/inet.h>
-
 #include "cql/auth.h"
-#include "cql/query.h"
+#include "cql/control.h"
 
 enum {
-    CONTROL_DELAY_MS = 500,
-    DEBOUNCE_MS = 1000,
-    REFRESH_MS = 5 * 60 * 1000,
-    KEEP_ALIVE_MS = 30 * 1000,
-    KEEP_ALIVE_ANSWER_MS = 5000,
-    RECONNECT_FIRST_MS = 1000,
-    RECONNECT_MOST_MS = 30000,
     ESTIMATES_FRESH_MS = 60 * 1000,
     CONTACTS_MAX = 64,
-};
-
-struct contact {
-    char host[256];
-    uint16_t port;
 };
 
 struct cql_cluster {
@@ -50,10 +33,7 @@ struct cql_cluster {
     char *estimates_of; /* "ks\ntable" */
     int64_t estimates_ms;
 
-    struct cancel stop; /* of the control thread */
-    struct conn_env control_env;
-    pthread_t thread;
-    bool has_thread;
+    struct control *control;
 };
 
 /* ---- options ----------------------------------------------------------------------------------
@@ -134,9 +114,7 @@ static bool read_contacts(struct cql_cluster *c, struct err *err)
 /* ---- opening and closing ----------------------------------------------------------------------
  */
 
-static void *control_main(void *arg);
-
-static void publish(struct cql_cluster *c, struct topology *t)
+void cluster_publish(struct cql_cluster *c, struct topology *t)
 {
     pthread_mutex_lock(&c->lock);
     struct topology *old = c->topology;
@@ -178,22 +156,6 @@ static bool open_first(struct cql_cluster *c, struct err *err)
     return err_wrap(err, "could not reach Cassandra");
 }
 
-static bool start_control(struct cql_cluster *c, struct err *err)
-{
-    sigset_t all;
-    sigset_t before;
-
-    /* Signals are for the program's own threads. */
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    int rc = pthread_create(&c->thread, NULL, control_main, c);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-    if (rc != 0)
-        return err_set(err, ERR_SYSTEM, "thread: %s", strerror(rc));
-    c->has_thread = true;
-    return true;
-}
-
 struct cql_cluster *cql_cluster_open(const struct cql_options *options, struct err *err)
 {
     AUTO(cql_cluster) struct cql_cluster *c = xalloc(sizeof *c);
@@ -201,7 +163,6 @@ struct cql_cluster *cql_cluster_open(const struct cql_options *options, struct e
     ensure(options->clock && options->hosts);
     pthread_mutex_init(&c->lock, NULL);
     node_book_init(&c->book);
-    c->stop.fd = -1;
     copy_options(c, options);
     c->plain = (struct auth_plain){c->options.username, c->options.password};
     c->auth = options->auth ? *options->auth : auth_plain(&c->plain);
@@ -210,7 +171,7 @@ struct cql_cluster *cql_cluster_open(const struct cql_options *options, struct e
                                .cancel = options->cancel,
                                .version = &c->version,
                                .counts = &c->counts};
-    if (!read_contacts(c, err) || !cancel_init(&c->stop, err))
+    if (!read_contacts(c, err))
         return NULL;
     if (c->options.tls.enabled) {
         const struct cql_tls *tls = &c->options.tls;
@@ -223,9 +184,7 @@ struct cql_cluster *cql_cluster_open(const struct cql_options *options, struct e
             return NULL;
         c->env.tls = c->tls;
     }
-    c->control_env = c->env;
-    c->control_env.cancel = &c->stop;
-    if (!open_first(c, err) || !start_control(c, err))
+    if (!open_first(c, err) || !(c->control = control_start(c, err)))
         return NULL;
     return TAKE(c);
 }
@@ -234,10 +193,7 @@ void cql_cluster_free(struct cql_cluster *c)
 {
     if (!c)
         return;
-    if (c->has_thread) {
-        cancel_fire(&c->stop, 2);
-        pthread_join(c->thread, NULL);
-    }
+    control_stop(c->control);
     conn_free(c->spare);
     topology_free(c->topology);
     node_book_fini(&c->book);
@@ -246,7 +202,6 @@ void cql_cluster_free(struct cql_cluster *c)
     free(c->estimates_of);
     free(c->local_dc);
     free_options(&c->options);
-    cancel_fini(&c->stop);
     pthread_mutex_destroy(&c->lock);
     free(c);
 }
@@ -257,6 +212,21 @@ void cql_cluster_free(struct cql_cluster *c)
 const struct conn_env *cluster_env(const struct cql_cluster *c)
 {
     return &c->env;
+}
+
+struct node_book *cluster_book(struct cql_cluster *c)
+{
+    return &c->book;
+}
+
+const char *cluster_local_dc(const struct cql_cluster *c)
+{
+    return c->local_dc;
+}
+
+const struct contact *cluster_contact(const struct cql_cluster *c, size_t i)
+{
+    return i < c->contact_count ? &c->contacts[i] : NULL;
 }
 
 struct topology *cluster_topology(struct cql_cluster *c)
@@ -318,9 +288,8 @@ struct conn *cluster_connect(struct cql_cluster *c, struct node *node, struct er
     return conn ? conn : connect_node(c, &c->env, node, err);
 }
 
-/* Any node of the local data centre: the ones that work first. */
-static struct conn *connect_any(struct cql_cluster *c, const struct conn_env *env,
-                                struct node **node, struct err *err)
+struct conn *cluster_connect_any(struct cql_cluster *c, const struct conn_env *env,
+                                 struct node **node, struct err *err)
 {
     AUTO(topology) struct topology *t = cluster_topology(c);
 
@@ -345,7 +314,7 @@ struct conn *cluster_borrow(struct cql_cluster *c, struct node **node, struct er
 {
     struct conn *conn = take_spare(c, NULL, node);
 
-    return conn ? conn : connect_any(c, &c->env, node, err);
+    return conn ? conn : cluster_connect_any(c, &c->env, node, err);
 }
 
 void cluster_give_back(struct cql_cluster *c, struct conn *conn, struct node *node)
@@ -369,7 +338,7 @@ bool cluster_refresh(struct cql_cluster *c, struct conn *conn, struct node *node
         topology_read(conn, &c->env, &c->book, node->host, node->port, c->local_dc, false, err);
 
     if (t)
-        publish(c, t);
+        cluster_publish(c, t);
     return t != NULL;
 }
 
@@ -437,193 +406,4 @@ int cql_cluster_node_count(struct cql_cluster *c)
     AUTO(topology) struct topology *t = cluster_topology(c);
 
     return (int)t->node_count;
-}
-
-/* ---- the control thread -----------------------------------------------------------------------
- */
-
-struct control {
-    struct cql_cluster *c;
-    struct conn *conn;
-    struct node *node;
-    int64_t heard_ms;   /* last sign of life */
-    int64_t refresh_ms; /* when to read everything again */
-    int backoff_ms;
-};
-
-static int64_t now_ms(struct control *t)
-{
-    return clock_mono_ms(t->c->options.clock);
-}
-
-static bool stopped(struct control *t)
-{
-    return cancel_level(&t->c->stop) >= 2;
-}
-
-static void rest(struct control *t, int ms)
-{
-    struct pollfd fd = {.fd = t->c->stop.fd, .events = POLLIN};
-
-    (void)poll(&fd, 1, ms);
-}
-
-static void control_drop(struct control *t)
-{
-    conn_free(t->conn);
-    t->conn = NULL;
-}
-
-static bool control_read(struct control *t, const char *host, uint16_t port, bool events)
-{
-    struct cql_cluster *c = t->c;
-    struct err err;
-    struct topology *now =
-        topology_read(t->conn, &c->control_env, &c->book, host, port, c->local_dc, events, &err);
-
-    t->heard_ms = now_ms(t);
-    t->refresh_ms = t->heard_ms + REFRESH_MS;
-    if (now) {
-        t->node = now->asked;
-        publish(c, now);
-        return true;
-    }
-    /* The local data centre may be gone from this node's view for a moment: what is known stays. */
-    if (err.kind == ERR_USER && !conn_broken(t->conn))
-        return true;
-    control_drop(t);
-    return false;
-}
-
-static bool control_connect(struct control *t)
-{
-    struct cql_cluster *c = t->c;
-    struct node *node;
-    struct err err;
-
-    t->conn = connect_any(c, &c->control_env, &node, &err);
-    if (t->conn)
-        return control_read(t, node->host, node->port, true);
-    for (size_t i = 0; i < c->contact_count && !stopped(t); i++) {
-        const struct contact *to = &c->contacts[i];
-        t->conn = conn_open(&c->control_env, to->host, to->port, &err);
-        if (t->conn)
-            return control_read(t, to->host, to->port, true);
-    }
-    return false;
-}
-
-static void soon(struct control *t)
-{
-    int64_t at = now_ms(t) + DEBOUNCE_MS;
-
-    if (at < t->refresh_ms)
-        t->refresh_ms = at;
-}
-
-static void node_status(struct control *t, const struct codec_event *e)
-{
-    struct cql_cluster *c = t->c;
-    char host[64];
-    char address[80];
-
-    if ((e->address.n != 4 && e->address.n != 16) ||
-        !inet_ntop(e->address.n == 4 ? AF_INET : AF_INET6, e->address.p, host, sizeof host))
-        return;
-    snprintf(address, sizeof address, e->address.n == 4 ? "%s:%d" : "[%s]:%d", host, e->port);
-    AUTO(topology) struct topology *now = cluster_topology(c);
-    for (size_t i = 0; i < now->node_count; i++) {
-        if (strcmp(now->nodes[i]->advertised, address) != 0)
-            continue;
-        if (slice_is(e->change, "DOWN"))
-            atomic_store(&now->nodes[i]->down, true);
-        else if (slice_is(e->change, "UP"))
-            node_worked(now->nodes[i]);
-    }
-}
-
-static void take_events(struct control *t)
-{
-    struct slice body;
-    bool lost;
-    bool any = false;
-
-    while (conn_next_event(t->conn, &body, &lost)) {
-        struct codec_event e;
-        struct err err;
-        any = true;
-        if (codec_read_event(body, &e, &err) && e.type == CODEC_EVENT_STATUS)
-            node_status(t, &e);
-    }
-    if (any || lost)
-        soon(t);
-}
-
-static bool keep_alive(struct control *t)
-{
-    struct call call = {0};
-    struct err err;
-    bool ok = conn_begin(t->conn, &call, &err);
-
-    if (ok) {
-        codec_options(conn_out(t->conn), conn_version(t->conn), call.stream);
-        call.until = deadline_in(t->c->options.clock, KEEP_ALIVE_ANSWER_MS);
-        ok = conn_wait(t->conn, &call, &err);
-    }
-    call_fini(&call);
-    t->heard_ms = now_ms(t);
-    if (!ok)
-        control_drop(t);
-    return ok;
-}
-
-static void control_step(struct control *t)
-{
-    int64_t now = now_ms(t);
-    int64_t due =
-        t->heard_ms + KEEP_ALIVE_MS < t->refresh_ms ? t->heard_ms + KEEP_ALIVE_MS : t->refresh_ms;
-    struct pollfd fds[2] = {{.fd = conn_fd(t->conn), .events = POLLIN},
-                            {.fd = t->c->stop.fd, .events = POLLIN}};
-    struct err err;
-
-    if (now < due)
-        (void)poll(fds, 2, (int)(due - now));
-    if (stopped(t))
-        return;
-    if (fds[0].revents) {
-        t->heard_ms = now_ms(t);
-        if (!conn_poll(t->conn, &err)) {
-            if (t->node)
-                node_failed(t->node, t->c->options.clock);
-            control_drop(t);
-            return;
-        }
-    }
-    take_events(t); /* also those that came while something else was asked */
-    now = now_ms(t);
-    if (now >= t->refresh_ms)
-        control_read(t, t->node->host, t->node->port, false);
-    else if (now >= t->heard_ms + KEEP_ALIVE_MS)
-        keep_alive(t);
-}
-
-static void *control_main(void *arg)
-{
-    struct control t = {.c = arg, .backoff_ms = RECONNECT_FIRST_MS};
-
-    /* The topology was read a moment ago, and a short run needs no control connection at all. */
-    rest(&t, CONTROL_DELAY_MS);
-    while (!stopped(&t)) {
-        if (t.conn) {
-            control_step(&t);
-        } else if (control_connect(&t)) {
-            t.backoff_ms = RECONNECT_FIRST_MS;
-        } else if (!stopped(&t)) {
-            rest(&t, t.backoff_ms);
-            t.backoff_ms =
-                2 * t.backoff_ms > RECONNECT_MOST_MS ? RECONNECT_MOST_MS : 2 * t.backoff_ms;
-        }
-    }
-    conn_free(t.conn);
-    return NULL;
 }

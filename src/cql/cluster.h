@@ -16,14 +16,29 @@
 struct cql_cluster;
 
 const struct conn_env *cluster_env(const struct cql_cluster *c);
+struct node_book *cluster_book(struct cql_cluster *c);
+const char *cluster_local_dc(const struct cql_cluster *c);
+struct contact {
+    char host[256];
+    uint16_t port;
+};
+/* The contact points in their order; NULL behind the last. */
+const struct contact *cluster_contact(const struct cql_cluster *c, size_t i);
 /* The current snapshot; the caller lets it go with topology_free(). */
 struct topology *cluster_topology(struct cql_cluster *c);
 /* Changes when the snapshot does. */
 unsigned cluster_generation(struct cql_cluster *c);
 
+/* Takes it over as the current one. */
+void cluster_publish(struct cql_cluster *c, struct topology *t);
+
 /* A connection to this node: the spare when it leads there, else a new one. Notes whether the node
  * can be reached. */
 struct conn *cluster_connect(struct cql_cluster *c, struct node *node, struct err *err);
+
+/* A new connection to any node of the local data centre: those that work first. */
+struct conn *cluster_connect_any(struct cql_cluster *c, const struct conn_env *env,
+                                 struct node **node, struct err *err);
 
 /* The spare, or a new connection to any node; then back with cluster_give_back() (broken: closed).
  */

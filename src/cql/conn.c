@@ -651,7 +651,7 @@ static struct conn *open_version(const struct conn_env *env, const char *host, u
     buf_init(&c->requests, 64 << 20);
     buf_init(&c->out, 80 << 20);
     buf_init(&c->events, EVENTS_BYTES_MAX);
-    for (int16_t i = 0; i < STREAMS_MAX; i++)
+    for (int i = 0; i < STREAMS_MAX; i++)
         c->free_ids[c->free_count++] = (int16_t)(STREAMS_MAX - 1 - i);
     c->stream = stream_open(&target, o->clock, env->cancel, until, err);
     if (!c->stream || !log_in(c, until, try_older, err)) {

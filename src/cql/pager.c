@@ -1,6 +1,6 @@
 #include <stdlib.h>
 
-#include "cql/session.h"
+#include "cql/request.h"
 
 enum { STATE_BYTES_MAX = 1 << 20 };
 
@@ -22,7 +22,7 @@ struct cql_pager *cql_pager_open(struct cql_session *s, const struct cql_query *
     p->session = s;
     p->prefetch = true;
     buf_init(&p->state, STATE_BYTES_MAX);
-    p->request.statement = session_statement(s, q, err);
+    p->request.statement = request_prepare(s, q, err);
     if (!p->request.statement || !request_set(s, &p->request, q, err))
         return NULL;
     p->columns = p->request.statement->columns;

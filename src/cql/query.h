@@ -39,7 +39,3 @@ bool queries_rows(struct queries *q, int number, struct rows *out, struct err *e
 bool rows_next(struct rows *r, struct err *err);
 /* Null when the cell is null or the server has no such column. */
 struct slice rows_cell(const struct rows *r, const char *column);
-
-/* "host", "host:port", "[v6]:port", "v6"; *port is kept when none is written. False: not an
- * address. */
-bool address_split(const char *text, char *host, size_t size, uint16_t *port);

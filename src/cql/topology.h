@@ -14,34 +14,8 @@
 
 #include "base/map.h"
 #include "cql/conn.h"
+#include "cql/node.h"
 #include "cql/ring.h"
-
-struct node {
-    struct node *next; /* in the node_book */
-    uint8_t host_id[16];
-    char *dc;
-    char *rack;
-    char *host; /* where we connect to: mapped, or as the contact point was written */
-    uint16_t port;
-    char *advertised; /* "10.0.0.3:9042": for events */
-    char *address;    /* "10.0.0.3:9042", of host and port: for messages */
-    bool contact;     /* reached by this address when the node itself was asked */
-    atomic_bool down; /* said an event */
-    atomic_int failures;
-    _Atomic int64_t avoid_until_ms; /* it just failed: others first */
-};
-
-/* All nodes ever seen, shared by all snapshots. */
-struct node_book {
-    pthread_mutex_t lock;
-    struct node *first;
-};
-void node_book_init(struct node_book *b);
-void node_book_fini(struct node_book *b);
-void node_failed(struct node *n, struct clock *clock);
-void node_worked(struct node *n);
-/* Down, or just failed. */
-bool node_avoided(const struct node *n, struct clock *clock);
 
 struct table_name {
     const char *keyspace;

@@ -48,11 +48,12 @@ static void *lookup_main(void *arg)
 
 static struct lookup *lookup_start(const char *host, uint16_t port, struct err *err)
 {
-    struct lookup *l = xalloc(sizeof *l + strlen(host) + 1);
+    size_t host_bytes = strlen(host) + 1;
+    struct lookup *l = xalloc(sizeof *l + host_bytes);
     pthread_attr_t attr;
     pthread_t thread;
 
-    strcpy(l->host, host);
+    memcpy(l->host, host, host_bytes);
     snprintf(l->port, sizeof l->port, "%u", port);
     atomic_init(&l->owners, 2);
     l->done_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);

@@ -13,7 +13,14 @@
 #include "net/resolve.h"
 #include "net/tls.h"
 
-enum { ADDRESSES_MAX = 8, NEXT_ADDRESS_MS = 250 };
+enum {
+    ADDRESSES_MAX = 8,
+    NEXT_ADDRESS_MS = 250,
+    /* Idle connections stay known to firewalls, and a host that is gone is noticed in a minute. */
+    KEEP_ALIVE_IDLE_S = 30,
+    KEEP_ALIVE_EVERY_S = 10,
+    KEEP_ALIVE_TIMES = 3,
+};
 
 struct stream {
     int fd;
@@ -35,7 +42,10 @@ static bool cancelled(struct cancel *c, struct err *err)
 
 static int start_connect(const struct addrinfo *a, int *why)
 {
-    int one = 1;
+    const int one = 1;
+    const int idle_s = KEEP_ALIVE_IDLE_S;
+    const int every_s = KEEP_ALIVE_EVERY_S;
+    const int times = KEEP_ALIVE_TIMES;
     int fd = socket(a->ai_family, a->ai_socktype | SOCK_NONBLOCK | SOCK_CLOEXEC, a->ai_protocol);
 
     if (fd < 0) {
@@ -44,6 +54,9 @@ static int start_connect(const struct addrinfo *a, int *why)
     }
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
     setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &one, sizeof one);
+    setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &idle_s, sizeof idle_s);
+    setsockopt(fd, IPPROTO_TCP, TCP_KEEPINTVL, &every_s, sizeof every_s);
+    setsockopt(fd, IPPROTO_TCP, TCP_KEEPCNT, &times, sizeof times);
     if (connect(fd, a->ai_addr, a->ai_addrlen) == 0 || errno == EINPROGRESS)
         return fd;
     *why = errno;
