@@ -50,7 +50,8 @@ const struct option config_options[] = {
         .name = "cassandra.hosts", .param = "sunbird_cassandra_server",
         FIELD(OPT_LIST, cassandra.hosts), .value = "HOST[:PORT],...",
         .commands = READS, .required = FOR_SERVE, .identity = true,
-        .help = "Contact points; the other nodes are learnt from them.",
+        .help = "Contact points; the other nodes are learnt from them. An id file that needs no look into "
+                "the table can do without.",
     },
     {
         .name = "cassandra.port", .param = "sunbird_cassandra_port",

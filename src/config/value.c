@@ -219,7 +219,7 @@ bool url_password(struct slice url, size_t *at, size_t *n)
 {
     const char *text = (const char *)url.p;
 
-    if (!url.n)
+    if (!text || !url.n)
         return false;
     const char *begin = memmem(text, url.n, "://", 3);
     begin = begin ? begin + 3 : text;

@@ -136,12 +136,12 @@ static void a_missing_host_names_every_way_to_give_it(void **state)
     struct loaded l;
 
     (void)state;
-    load_as(&l, FOR_SYNC, "user", NULL, NULL);
+    load_as(&l, FOR_SERVE, "--elastic-url u --mapping m", NULL, NULL);
     assert_null(l.config);
     assert_string_equal(
         l.err.text, "cassandra.hosts is missing: --cassandra-hosts (or CASS2ES_CASSANDRA_HOSTS, "
                     "or cassandra.hosts in the file)");
-    load_as(&l, FOR_SYNC, "--context_param dry_run=true", NULL, NULL);
+    load_as(&l, FOR_SERVE, "--context_param sunbird_cassandra_port=1", NULL, NULL);
     assert_null(l.config);
     assert_string_equal(
         l.err.text, "cassandra.hosts is missing: --context_param sunbird_cassandra_server=... (or "
