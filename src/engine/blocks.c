@@ -13,7 +13,8 @@ struct waiting {
 struct blocks {
     struct blocks_options o;
     pthread_mutex_t lock; /* of the queue */
-    pthread_cond_t changed;
+    pthread_cond_t ready; /* a block is there, or there will be none */
+    pthread_cond_t room;
     struct waiting *first;
     struct waiting **last;
     size_t bytes;
@@ -38,7 +39,8 @@ struct blocks *blocks_new(const struct blocks_options *o)
     b->next_no = 1;
     pthread_mutex_init(&b->lock, NULL);
     pthread_mutex_init(&b->pack_lock, NULL);
-    pthread_cond_init(&b->changed, NULL);
+    pthread_cond_init(&b->ready, NULL);
+    pthread_cond_init(&b->room, NULL);
     buf_init(&b->body, o->block_bytes);
     buf_init(&b->previous, o->block_bytes);
     map_init(&b->in_block);
@@ -97,7 +99,8 @@ void blocks_free(struct blocks *b)
     buf_fini(&b->body);
     buf_fini(&b->previous);
     map_fini(&b->in_block);
-    pthread_cond_destroy(&b->changed);
+    pthread_cond_destroy(&b->ready);
+    pthread_cond_destroy(&b->room);
     pthread_mutex_destroy(&b->lock);
     pthread_mutex_destroy(&b->pack_lock);
     free(b);
@@ -124,11 +127,11 @@ static void give_out(struct blocks *b, struct waiting *list)
         list = w->next;
         w->next = NULL;
         while (b->first && b->bytes + w->block.body.n > b->o.waiting_bytes && !b->ended)
-            pthread_cond_wait(&b->changed, &b->lock);
+            pthread_cond_wait(&b->room, &b->lock);
         *b->last = w;
         b->last = &w->next;
         b->bytes += w->block.body.n;
-        pthread_cond_broadcast(&b->changed);
+        pthread_cond_signal(&b->ready);
     }
     pthread_mutex_unlock(&b->lock);
 }
@@ -139,7 +142,7 @@ struct block *blocks_take(struct blocks *b)
 
     pthread_mutex_lock(&b->lock);
     while (!b->first && !b->ended)
-        pthread_cond_wait(&b->changed, &b->lock);
+        pthread_cond_wait(&b->ready, &b->lock);
     struct waiting *w = b->first;
     if (w && cancel_level(b->o.cancel) == 0) {
         b->first = w->next;
@@ -149,7 +152,9 @@ struct block *blocks_take(struct blocks *b)
         out = xalloc(sizeof *out);
         *out = w->block;
         free(w);
-        pthread_cond_broadcast(&b->changed);
+        /* Half empty is soon enough: waking the producer for every block costs more than the block. */
+        if (b->bytes <= b->o.waiting_bytes / 2)
+            pthread_cond_signal(&b->room);
     }
     pthread_mutex_unlock(&b->lock);
     return out;
@@ -164,7 +169,8 @@ static void end_queue(struct blocks *b, bool drop)
         b->first = NULL;
         b->last = &b->first;
     }
-    pthread_cond_broadcast(&b->changed);
+    pthread_cond_broadcast(&b->ready);
+    pthread_cond_broadcast(&b->room);
     pthread_mutex_unlock(&b->lock);
 }
 

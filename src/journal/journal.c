@@ -6,7 +6,7 @@
 
 #include "journal/store.h"
 
-/* ---- the thread that writes ---- */
+/* ---- one writes for all ---- */
 
 static void one_job(struct journal *j, struct job *job)
 {
@@ -52,50 +52,43 @@ static void commit_group(struct journal *j, struct job *group)
     }
 }
 
-static void *writer_main(void *arg)
+/* With the lock held, which is let go meanwhile: what arrives then is the next group. */
+static void lead(struct journal *j)
 {
-    struct journal *j = arg;
+    struct job *group = j->first;
 
-    pthread_mutex_lock(&j->lock);
-    for (;;) {
-        while (!j->first && !j->closing)
-            pthread_cond_wait(&j->wake, &j->lock);
-        struct job *group = j->first;
-        if (!group)
-            break;
-        j->first = NULL;
-        j->last = &j->first;
-        pthread_mutex_unlock(&j->lock);
-
-        /* What arrives meanwhile is the next group: nobody waits for a timer. */
-        commit_group(j, group);
-
-        pthread_mutex_lock(&j->lock);
-        while (group) {
-            struct job *next = group->next; /* a done job is its owner's again */
-            group->done = true;
-            group = next;
-        }
-        pthread_cond_broadcast(&j->done);
-    }
+    j->led = true;
+    j->first = NULL;
+    j->last = &j->first;
     pthread_mutex_unlock(&j->lock);
-    return NULL;
+    commit_group(j, group);
+    pthread_mutex_lock(&j->lock);
+    while (group) {
+        struct job *next = group->next; /* a done job is its owner's again */
+
+        group->done = true;
+        pthread_cond_signal(&group->wake);
+        group = next;
+    }
+    j->led = false;
+    if (j->first)
+        pthread_cond_signal(&j->first->wake);
 }
 
 bool journal_do(struct journal *j,
                 bool (*work)(struct journal *j, struct db *db, void *ctx, struct err *err),
                 void *ctx, struct err *err)
 {
-    struct job job = {.work = work, .ctx = ctx, .err = err};
+    struct job job = {.work = work, .ctx = ctx, .err = err, .wake = PTHREAD_COND_INITIALIZER};
 
     err_clear(err);
     pthread_mutex_lock(&j->lock);
-    ensure(!j->closing);
     *j->last = &job;
     j->last = &job.next;
-    pthread_cond_signal(&j->wake);
-    while (!job.done)
-        pthread_cond_wait(&j->done, &j->lock);
+    while (!job.done && j->led)
+        pthread_cond_wait(&job.wake, &j->lock);
+    if (!job.done)
+        lead(j);
     pthread_mutex_unlock(&j->lock);
     return job.ok;
 }
@@ -129,17 +122,6 @@ static void journal_free(struct journal *j)
     free(j);
 }
 
-static bool start_thread(struct journal *j, struct err *err)
-{
-    j->last = &j->first;
-    pthread_mutex_init(&j->lock, NULL);
-    pthread_mutex_init(&j->read_lock, NULL);
-    pthread_cond_init(&j->wake, NULL);
-    pthread_cond_init(&j->done, NULL);
-    int rc = pthread_create(&j->thread, NULL, writer_main, j);
-    return rc == 0 || err_set(err, ERR_SYSTEM, "journal: can't start a thread: %s", strerror(rc));
-}
-
 struct journal *journal_open(const char *state_dir, bool durable, struct clock *clock,
                              struct err *err)
 {
@@ -158,12 +140,9 @@ struct journal *journal_open(const char *state_dir, bool durable, struct clock *
         journal_free(j);
         return NULL;
     }
-    if (!start_thread(j, err)) {
-        db_close(&j->reader);
-        db_close(&j->writer);
-        journal_free(j);
-        return NULL;
-    }
+    j->last = &j->first;
+    pthread_mutex_init(&j->lock, NULL);
+    pthread_mutex_init(&j->read_lock, NULL);
     return j;
 }
 
@@ -171,15 +150,8 @@ void journal_close(struct journal *j)
 {
     if (!j)
         return;
-    pthread_mutex_lock(&j->lock);
-    j->closing = true;
-    pthread_cond_signal(&j->wake);
-    pthread_mutex_unlock(&j->lock);
-    pthread_join(j->thread, NULL);
     db_close(&j->reader);
     db_close(&j->writer);
-    pthread_cond_destroy(&j->done);
-    pthread_cond_destroy(&j->wake);
     pthread_mutex_destroy(&j->read_lock);
     pthread_mutex_destroy(&j->lock);
     journal_free(j);

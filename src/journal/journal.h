@@ -9,8 +9,8 @@
  * SIGKILL.
  *
  * Writing: a worker collects changes in a tx and gives it to journal_commit(), which returns when
- * the journal's thread has committed it, together with what other workers brought (group commit). A
- * tx is all or nothing. With `durable` the commit has reached the disk (synchronous=FULL), else it
+ * it is committed, together with what other workers brought meanwhile (group commit). A tx is all
+ * or nothing. With `durable` the commit has reached the disk (synchronous=FULL), else it
  * survives the process but perhaps not the machine; order is kept either way, so what is there is
  * always a consistent earlier state.
  *
@@ -64,7 +64,7 @@ struct journal;
  */
 struct journal *journal_open(const char *state_dir, bool durable, struct clock *clock,
                              struct err *err);
-void journal_close(struct journal *j); /* commits what is queued, ends the thread */
+void journal_close(struct journal *j);
 const char *journal_path(const struct journal *j);
 /* Removes runs that ended more than `keep_s` seconds ago. What can still be resumed stays. */
 bool journal_prune(struct journal *j, int64_t keep_s, struct err *err);

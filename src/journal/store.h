@@ -1,8 +1,10 @@
 /*
  * journal/store.h - what journal.c, run.c and tx.c share: the inside of a journal.
  *
- * Two connections: the writer's belongs to the journal's thread alone, the reader's to whoever
- * holds read_lock. Everything that writes is a job, done by the thread between BEGIN and COMMIT.
+ * Two connections: the writer's belongs to whoever leads (one at a time), the reader's to whoever
+ * holds read_lock. Everything that writes is a job. Who brings one while nobody leads, leads: does
+ * all jobs that wait between one BEGIN and COMMIT, then hands on. So a lone committer waits for no
+ * other thread, and many share a transaction.
  */
 #pragma once
 #include <pthread.h>
@@ -17,7 +19,8 @@ struct job {
     void *ctx;
     struct err *err;
     bool ok;
-    bool done; /* guarded by the journal's lock */
+    bool done; /* guarded by the journal's lock, as the rest */
+    pthread_cond_t wake;
     struct job *next;
 };
 
@@ -27,14 +30,11 @@ struct journal {
     struct clock *clock;
 
     struct db writer;
-    pthread_t thread;
 
-    pthread_mutex_t lock; /* guards the four below */
-    pthread_cond_t wake;
-    pthread_cond_t done;
+    pthread_mutex_t lock; /* guards the three below */
     struct job *first;
     struct job **last;
-    bool closing;
+    bool led; /* somebody is at work on the writer */
 
     pthread_mutex_t read_lock;
     struct db reader;
@@ -48,7 +48,7 @@ struct run {
     struct run_lock lock;
 };
 
-/* Has the thread do it, together with what others brought; returns when it is committed. */
+/* Does it, together with what others brought; returns when it is committed. */
 bool journal_do(struct journal *j,
                 bool (*work)(struct journal *j, struct db *db, void *ctx, struct err *err),
                 void *ctx, struct err *err);

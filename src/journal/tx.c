@@ -123,7 +123,8 @@ void tx_block_end(struct tx *t, uint64_t no)
 
 void tx_count(struct tx *t, const char *name, int64_t delta)
 {
-    add(t, OP_COUNT, name)->a = delta;
+    if (delta)
+        add(t, OP_COUNT, name)->a = delta;
 }
 
 void tx_failure(struct tx *t, struct slice key, const char *reason, const char *text)
@@ -141,7 +142,7 @@ void tx_note(struct tx *t, const char *name, const char *value)
     op->text = arena_strndup(&t->mem, value, strlen(value));
 }
 
-/* ---- on the journal's thread ---- */
+/* ---- by the one that leads ---- */
 
 /* The last mark that begins at or before `end`. */
 static bool reaching(struct db *db, int64_t run, const char *axis, int64_t end,
