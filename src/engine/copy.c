@@ -142,6 +142,12 @@ static bool take_page(void *ctx, const struct scan_task *task, const struct scan
     return true;
 }
 
+static bool range_cut(void *ctx, const struct scan_task *task, int64_t done_to, bool inside,
+                      const char *why, struct err *err)
+{
+    return tasks_cut(((struct copier *)ctx)->tx, task, done_to, inside, why, err);
+}
+
 static bool range_failed(void *ctx, const struct token_range *range, const char *why,
                          struct err *err)
 {
@@ -170,6 +176,7 @@ static bool copy_work(void *ctx, struct err *err)
         .retry_budget_ms = c->o.retry_budget_ms,
         .page_bytes = page_bytes(c),
         .take_page = take_page,
+        .range_cut = range_cut,
         .range_failed = range_failed,
         .ctx = &p,
     };
@@ -244,6 +251,7 @@ bool copy_finish(struct copy *c, struct copy_counts *counts, struct err *err)
         {"written", &counts->written},   {"failed", &counts->failed},
         {"bytes", &counts->bytes},       {"nan_to_null", &counts->nan_to_null},
         {"bad_utf8", &counts->bad_utf8}, {"year_out_of_range", &counts->year_out_of_range},
+        {"unread_ranges", &counts->unread_ranges},
     };
     struct err count_err = {0};
 

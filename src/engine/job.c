@@ -246,6 +246,12 @@ static bool take_page(void *ctx, const struct scan_task *task, const struct scan
     return blocks_add(j->blocks, batch_slices(&s->batch), s->batch.count, s->tx, err);
 }
 
+static bool range_cut(void *ctx, const struct scan_task *task, int64_t done_to, bool inside,
+                      const char *why, struct err *err)
+{
+    return tasks_cut(((struct scanner *)ctx)->tx, task, done_to, inside, why, err);
+}
+
 static bool range_failed(void *ctx, const struct token_range *range, const char *why,
                          struct err *err)
 {
@@ -266,6 +272,7 @@ static bool scan_table(void *ctx, struct err *err)
         .page_bytes = SCAN_PAGE_BYTES,
         .first_rows = SCAN_FIRST_ROWS,
         .take_page = take_page,
+        .range_cut = range_cut,
         .range_failed = range_failed,
         .ctx = &s,
     };

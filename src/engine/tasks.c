@@ -139,13 +139,29 @@ void tasks_mark(struct tx *tx, const struct scan_task *task, const struct scan_p
         tx_cursor_end(tx, TASKS_AXIS, range.start);
 }
 
-bool tasks_note_unread(struct tx *tx, const struct token_range *range, const char *why,
-                       struct err *err)
+static void note_unread(struct tx *tx, int64_t start, int64_t end, const char *why)
 {
     char key[64];
 
-    snprintf(key, sizeof key, "token %lld..%lld", (long long)range->start, (long long)range->end);
+    snprintf(key, sizeof key, "token %lld..%lld", (long long)start, (long long)end);
     tx_failure(tx, slice_str(key), "unread_range", why);
     tx_count(tx, "unread_ranges", 1);
+}
+
+bool tasks_cut(struct tx *tx, const struct scan_task *task, int64_t done_to, bool inside,
+               const char *why, struct err *err)
+{
+    tx_cursor_end(tx, TASKS_AXIS, task->range.start);
+    if (inside) {
+        note_unread(tx, done_to, done_to + 1, why);
+        tx_mark(tx, TASKS_AXIS, done_to, done_to + 1);
+    }
+    return journal_commit(tx, err);
+}
+
+bool tasks_note_unread(struct tx *tx, const struct token_range *range, const char *why,
+                       struct err *err)
+{
+    note_unread(tx, range->start, range->end, why);
     return journal_commit(tx, err);
 }

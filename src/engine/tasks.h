@@ -42,6 +42,13 @@ uint64_t tasks_mean_partition_bytes(const struct tasks *t);
 /* Puts into tx what a page settles: the mark, and the cursor or its end. Call when all its rows are
  * safe in the same tx. */
 void tasks_mark(struct tx *tx, const struct scan_task *task, const struct scan_page *page);
+/*
+ * The task's range goes on in parts from done_to: its cursor is forgotten. `inside`: rows of the
+ * partition behind done_to were handed on already; what is left of it is noted as unread, and it is
+ * never read again, for that would give those rows twice.
+ */
+bool tasks_cut(struct tx *tx, const struct scan_task *task, int64_t done_to, bool inside,
+               const char *why, struct err *err);
 /* Notes a range that could not be read: counted as "unread_ranges", not marked. */
 bool tasks_note_unread(struct tx *tx, const struct token_range *range, const char *why,
                        struct err *err);

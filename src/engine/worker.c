@@ -49,20 +49,26 @@ static bool try_again(struct reading *r, struct err *err)
     return true;
 }
 
-static bool read_pages(struct reading *r, const struct scan_task *task, int64_t *done_to,
+/* How far a range was read. */
+struct reached {
+    int64_t done_to;
+    bool inside; /* rows of the partition behind it were handed on, too */
+};
+
+static bool read_pages(struct reading *r, const struct scan_task *task, struct reached *at,
                        struct err *err)
 {
     AUTO(scan) struct scan *scan = NULL;
     struct scan_page page;
 
-    *done_to = task->done_to;
+    *at = (struct reached){task->done_to, task->state.p != NULL};
     while (!crew_stopped(r->w->crew)) {
         if (next_page(r, &scan, task, &page, err)) {
             retry_ok(&r->retry);
             if (!r->w->take_page(r->w->ctx, task, &page, err))
                 return false;
             r->row_bytes = scan_row_bytes(scan);
-            *done_to = page.done_to;
+            *at = (struct reached){page.done_to, page.inside};
             if (page.last)
                 return true;
         } else if (err->kind == ERR_NONE) {
@@ -78,24 +84,25 @@ static bool read_pages(struct reading *r, const struct scan_task *task, int64_t 
  * part in the way is lost. */
 static bool read_range(struct reading *r, const struct scan_task *task, struct err *err)
 {
-    int64_t done_to;
+    struct reached at;
+    char why[sizeof err->text];
 
-    if (read_pages(r, task, &done_to, err))
+    if (read_pages(r, task, &at, err))
         return true;
     if (err->kind != ERR_REJECT)
         return false;
     struct token_range rest = task->range;
-    rest.start = done_to;
-    if (rest.end - 1 <= rest.start || r->splits++ >= MAX_SPLITS) {
-        char why[sizeof err->text];
-
-        memcpy(why, err->text, sizeof why);
-        err_clear(err);
-        return r->w->range_failed(r->w->ctx, &rest, why, err);
-    }
-    LOG(LOG_WARN, "range_split", F_STR("error", err->text), F_INT("start", rest.start),
-        F_INT("end", rest.end));
+    rest.start = at.done_to;
+    memcpy(why, err->text, sizeof why);
     err_clear(err);
+    if (!r->w->range_cut(r->w->ctx, task, at.done_to, at.inside, why, err))
+        return false;
+    if (at.inside && ++rest.start == rest.end)
+        return true;
+    if (rest.end - 1 <= rest.start || r->splits++ >= MAX_SPLITS)
+        return r->w->range_failed(r->w->ctx, &rest, why, err);
+    LOG(LOG_WARN, "range_split", F_STR("error", why), F_INT("start", rest.start),
+        F_INT("end", rest.end));
     struct scan_task left = {.range = rest, .done_to = rest.start};
     struct scan_task right = left;
     left.range.end = right.range.start = right.done_to =
