@@ -389,8 +389,8 @@ static int open_socket(const char *address, struct err *err)
 {
     struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE};
     struct addrinfo *found = NULL;
-    char host[256];
-    char port[8];
+    char host[256] = "";
+    char port[8] = "";
     int fd = -1;
 
     if (!split_address(address, host, port, err))
@@ -411,7 +411,7 @@ static int open_socket(const char *address, struct err *err)
 
 static void name_socket(int fd, char *out, size_t size)
 {
-    struct sockaddr_storage at;
+    struct sockaddr_storage at = {0};
     socklen_t n = sizeof at;
     char host[NI_MAXHOST];
     char port[NI_MAXSERV];

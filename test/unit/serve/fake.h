@@ -1,6 +1,7 @@
 /*
  * A journal in a scratch folder, and a backend that does what a test says. Ids speak: "missing...",
- * "bad...", "fails..." come to that; all else is indexed.
+ * "bad...", "fails..." come to that; "lies..." is a document that came to nothing; all else is
+ * indexed.
  */
 #pragma once
 #include <ftw.h>
@@ -60,6 +61,8 @@ static void fake_result(const struct json *id, struct keyed_result *r)
         *r = (struct keyed_result){.outcome = KEYED_MISSING, .reason = "missing", .text = "no row"};
     } else {
         r->counts = (struct keyed_counts){.rows = 1, .documents = 1, .indexed = 1};
+        if (strncmp(text, "lies", 4) == 0)
+            r->counts.indexed = 0;
         if (strncmp(text, "fails", 5) == 0) {
             r->ok = false;
             r->counts.indexed = 0;

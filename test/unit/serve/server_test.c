@@ -285,6 +285,23 @@ static void stopped_while_somebody_waits(void **state)
     assert_non_null(strstr(((struct reply *)reply)->body, "UOS_ESSYNCnull"));
 }
 
+static void a_call_while_stopping(void **state)
+{
+    struct house h = house_start(*state, 1000, 1 << 20);
+    struct reply r;
+
+    work_drain(h.bed->work);
+    ask(&h, "POST", "/v1/data/sync", CALL("user", "\"a\"", ""), &r);
+    assert_int_equal(r.status, 503);
+    assert_non_null(strstr(r.text, "\r\nRetry-After: 5\r\n"));
+    assert_non_null(strstr(r.body, "\"err\":\"SERVICE_UNAVAILABLE\""));
+    ask(&h, "GET", "/health/ready", "", &r);
+    assert_int_equal(r.status, 503);
+    ask(&h, "GET", "/health/live", "", &r);
+    assert_int_equal(r.status, 200);
+    house_stop(&h, 0);
+}
+
 static void not_ready(void **state)
 {
     struct house h = house_start(*state, 1000, 1 << 20);
@@ -336,9 +353,15 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
 #define IN_BED(f) cmocka_unit_test_setup_teardown(f, bed_setup, bed_teardown)
-        IN_BED(routes),       IN_BED(awaited),         IN_BED(full),
-        IN_BED(large_bodies), IN_BED(odd_clients),     IN_BED(stopped_while_somebody_waits),
-        IN_BED(not_ready),    IN_BED(wrong_addresses),
+        IN_BED(routes),
+        IN_BED(awaited),
+        IN_BED(full),
+        IN_BED(large_bodies),
+        IN_BED(odd_clients),
+        IN_BED(stopped_while_somebody_waits),
+        IN_BED(a_call_while_stopping),
+        IN_BED(not_ready),
+        IN_BED(wrong_addresses),
     };
 
     signal(SIGPIPE, SIG_IGN);

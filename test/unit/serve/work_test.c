@@ -168,6 +168,24 @@ static void a_type_without_mapping_after_a_restart(void **state)
     bed_stop(b, 0);
 }
 
+static void a_defect_is_found(void **state)
+{
+    struct bed *b = *state;
+    bool balanced = true;
+    uint64_t left;
+    struct ticket *t;
+
+    bed_start(b, 1, 100);
+    assert_int_equal(submit(b, "user", "[\"a\",\"lies\"]", &t), WORK_TAKEN);
+    assert_non_null(work_wait(b->work, t, 20000));
+    ticket_free(t);
+    assert_true(work_stop(b->work, &left, &balanced, &b->err));
+    assert_false(balanced);
+    work_free(TAKE(b->work));
+    run_abandon(TAKE(b->run));
+    journal_close(TAKE(b->journal));
+}
+
 /* ---- stopping ---- */
 
 static void *wait_long(void *arg)
@@ -308,6 +326,7 @@ int main(void)
         IN_BED(trouble_passes),
         IN_BED(what_can_never_pass),
         IN_BED(a_type_without_mapping_after_a_restart),
+        IN_BED(a_defect_is_found),
         IN_BED(stopping),
         IN_BED(killed),
         IN_BED(many_at_once),
