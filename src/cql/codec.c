@@ -399,6 +399,19 @@ static bool take_error_extras(struct slice *in, uint8_t version, struct arena *m
     return ok || cut_short(err, "ERROR");
 }
 
+/* INVALID because the table or a column is not there (any more): no other values would pass. */
+static bool names_the_schema(const struct codec_error *e)
+{
+    static const char *const words[] = {"does not exist", "unconfigured table",
+                                        "Undefined column name"};
+
+    for (size_t i = 0; i < sizeof words / sizeof *words; i++) {
+        if (memmem(e->message.p, e->message.n, words[i], strlen(words[i])))
+            return true;
+    }
+    return false;
+}
+
 bool codec_read_error(struct slice body, uint8_t version, struct arena *mem,
                       struct codec_error *out, struct err *err)
 {
@@ -415,6 +428,8 @@ bool codec_read_error(struct slice body, uint8_t version, struct arena *mem,
     e.overloaded = row->what & OVERLOAD;
     if (e.code == CODEC_READ_FAILURE && failure_may_pass(&e))
         e.kind = ERR_RETRY;
+    if (e.code == CODEC_INVALID && names_the_schema(&e))
+        e.kind = ERR_USER;
     *out = e;
     return true;
 }

@@ -258,7 +258,7 @@ static const struct error_row {
 } error_rows[] = {
     {"syntax_error", CODEC_SYNTAX, ERR_USER,
      "syntax error: line 1:0 no viable alternative at input 'SELEC' ([SELEC]...)"},
-    {"invalid: unknown table", CODEC_INVALID, ERR_REJECT, "invalid: table nosuch does not exist"},
+    {"invalid: unknown table", CODEC_INVALID, ERR_USER, "invalid: table nosuch does not exist"},
     {"already_exists table", CODEC_ALREADY_EXISTS, ERR_USER,
      "already exists: Cannot add already existing table \"pg\" to keyspace \"proto_vec\""},
     {"already_exists keyspace", CODEC_ALREADY_EXISTS, ERR_USER,
