@@ -247,10 +247,14 @@ bool copy_finish(struct copy *c, struct copy_counts *counts, struct err *err)
         const char *name;
         uint64_t *to;
     } list[] = {
-        {"rows", &counts->rows},         {"documents", &counts->documents},
-        {"written", &counts->written},   {"failed", &counts->failed},
-        {"bytes", &counts->bytes},       {"nan_to_null", &counts->nan_to_null},
-        {"bad_utf8", &counts->bad_utf8}, {"year_out_of_range", &counts->year_out_of_range},
+        {"rows", &counts->rows},
+        {"documents", &counts->documents},
+        {"written", &counts->written},
+        {"failed", &counts->failed},
+        {"bytes", &counts->bytes},
+        {"nan_to_null", &counts->nan_to_null},
+        {"bad_utf8", &counts->bad_utf8},
+        {"year_out_of_range", &counts->year_out_of_range},
         {"unread_ranges", &counts->unread_ranges},
     };
     struct err count_err = {0};
