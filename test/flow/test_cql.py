@@ -507,3 +507,31 @@ def test_wide_partitions_are_read_page_by_page(program, make_ring):
         ring.on("EXECUTE", r'"wide".*token\(', do=error(OVERLOADED), times=2, skip=20)
         r = program.run("sync", "shop.wide", "--to", "-", *cass(ring))
         assert r.code == 0 and counted(rows_of(r.out)) == counted({"p": p, "c": c, "v": "v"} for p in range(3) for c in range(150))
+
+
+def test_a_read_failure_inside_a_wide_partition_repeats_no_row(program, make_ring):
+    """Some pages of the partition were written already when the range is split."""
+    ring = make_ring(page_rows=9)
+    ring.table("shop", "wide", "p int, c int, v text", "p", "c", rows=[(p, c, "v") for p in range(3) for c in range(150)])
+    with ring:
+        ring.on("EXECUTE", r'"wide".*token\(', do=error(READ_FAILURE, "READ_TOO_MANY_TOMBSTONES"), times=1, skip=20, where=lambda r: r.state)
+        r = program.run("sync", "shop.wide", "--to", "-", "--workers", 1, *cass(ring))
+        assert r.code in (0, 1), r
+        got = counted(rows_of(r.out))
+        assert max(got.values()) == 1, "%d rows came twice" % sum(n - 1 for n in got.values())
+        if r.code == 0:
+            assert len(got) == 450
+
+
+def test_a_range_that_stays_unreadable_is_reported(program, make_ring):
+    """Tombstones around one row: all others come, the range is named, the exit code is 1."""
+    with fill(make_ring()) as ring:
+        bad = ring.tables["shop", "users"].tokens[COUNT // 2]
+
+        def tombstones(r):
+            a, b = (int.from_bytes(v, "big", signed=True) for v in r.values[:2])
+            return a < bad <= b
+        ring.on("EXECUTE", SCAN, do=error(READ_FAILURE, "READ_TOO_MANY_TOMBSTONES"), times=None, where=tombstones)
+        r = says(read(program, ring, "--workers", 2), r"not read +1\b", code=1)
+        assert len({o["id"] for o in rows_of(r.out)}) == len(rows_of(r.out)) == COUNT - 1
+        says(program.run("failures", "show"), r"token -?\d+\.\.-?\d+\s+unread_range", "READ_TOO_MANY_TOMBSTONES")
