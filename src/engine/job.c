@@ -186,7 +186,7 @@ static bool row_wanted(struct scanner *s, bool *wanted, struct err *err)
             return !*wanted || idset_see(j->o.wanted, s->cells[i], wanted, err);
         }
     }
-    ensure(!"the wanted column is among those read");
+    ensure(false && "the wanted column is among those read");
     return false;
 }
 
