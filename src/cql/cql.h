@@ -19,6 +19,14 @@
  * back off and call again), ERR_REJECT (this statement with these values can't pass: READ_FAILURE,
  * invalid values), ERR_USER (unknown table or column, no rights, wrong options), ERR_REACH (no node
  * can be reached or logged in to), ERR_CANCEL. Nothing here sleeps to retry: that is the caller's.
+ * A call that succeeds leaves err at ERR_NONE, whatever was tried before.
+ *
+ * What is freed first: pagers and tickets before their session, sessions before the cluster.
+ *
+ * Round trips: the connection that opens the cluster reads the topology in one, answers
+ * cql_schema_load() (and the estimates of the cql_ranges_plan() after it) in a second, and is taken
+ * over by the first session that talks to its node, which prepares in a third and executes. The
+ * control thread opens its own connection half a second later.
  */
 #pragma once
 #include <stdbool.h>
@@ -96,13 +104,20 @@ const char *cql_consistency_name(enum cql_consistency c);
 
 struct cql_cluster; /* options are copied; shared by threads */
 
-/* Connects, learns the topology, starts the control thread. NULL with ERR_REACH or ERR_USER. */
+/* Connects to the first contact point that answers, learns the topology, starts the control thread.
+ * NULL with ERR_REACH (every contact point is named with its reason: refused, not Cassandra, TLS,
+ * credentials; each has connect_timeout_ms), ERR_USER (options), ERR_CANCEL or ERR_SYSTEM. */
 struct cql_cluster *cql_cluster_open(const struct cql_options *options, struct err *err);
 void cql_cluster_free(struct cql_cluster *c);
 AUTO_DEFINE(cql_cluster);
 
 struct cql_counters {
-    uint64_t requests, retries_other_node, reprepares, reconnects, bytes_in, bytes_out;
+    uint64_t requests; /* sent, log-in and topology included */
+    uint64_t retries_other_node;
+    uint64_t reprepares;
+    uint64_t reconnects; /* connections opened after the first */
+    uint64_t bytes_in;   /* of the socket (of TLS: inside it) */
+    uint64_t bytes_out;
 };
 void cql_cluster_counters(struct cql_cluster *c, struct cql_counters *out);
 
@@ -188,16 +203,20 @@ struct cql_query {
     bool has_token; /* route to a replica of `token` in `keyspace` (NULL: any node) */
     int64_t token;
     const char *keyspace;
-    struct slice paging_state; /* go on from here; null: from the start */
+    struct slice paging_state; /* go on from here; null: from the start. One that the server does
+                                  not take (another version made it) is ERR_REJECT: begin anew */
 };
 
 /*
  * All pages of a query, one after the other. While the caller works on a page the next is on its
  * way (prefetch). After ERR_RETRY, call cql_pager_next() again: it goes on behind the last page
  * that was given, at another replica; no row is lost or repeated. The query's texts and values are
- * copied.
+ * copied. An empty page is not the end. A page in use and the page to come are two buffers of a
+ * page's size.
  */
 struct cql_pager;
+/* Prepares, when the session has not yet: ERR_USER when table or column are unknown, or the number
+ * of values is not that of the "?". Nothing is executed before the first cql_pager_next(). */
 struct cql_pager *cql_pager_open(struct cql_session *s, const struct cql_query *q, struct err *err);
 void cql_pager_free(struct cql_pager *p);
 AUTO_DEFINE(cql_pager);
@@ -211,19 +230,25 @@ struct slice cql_pager_state(const struct cql_pager *p);
 void cql_pager_set_rows(struct cql_pager *p, uint32_t page_rows);
 /* Prefetch off or on (on): off when the bytes of a page are taken from a budget first. */
 void cql_pager_set_prefetch(struct cql_pager *p, bool on);
-/* Columns of the result, known after the open. */
+/* Columns of the result, known after the open. A page whose columns differ (`shape_changed`) brings
+ * its own in page->columns; both live as long as the session. */
 const struct columns *cql_pager_columns(const struct cql_pager *p);
 
 /*
  * Many single requests at once: send all, then take each answer, in any order. An answer is one
  * page (more pages: `last` is false; go on with a pager). A failed request is retried at another
- * replica inside cql_take().
+ * replica inside cql_take(), then with a new T. Requests go out together: at the latest with the
+ * next cql_take() or cql_pager_next(). At most 1024 wait on one connection: cql_send() then waits
+ * for an answer to come, which stays in memory until it is released.
  */
 typedef uint32_t cql_ticket; /* a number, not a struct: the one typedef */
 bool cql_send(struct cql_session *s, const struct cql_query *q, cql_ticket *out, struct err *err);
-/* The page's bytes are valid until cql_release(). */
+/* The page's bytes are valid until cql_release(). After ERR_RETRY it may be taken again, which
+ * sends it again. */
 bool cql_take(struct cql_session *s, cql_ticket ticket, struct page *page, struct err *err);
+/* Ends the ticket, taken or not. */
 void cql_release(struct cql_session *s, cql_ticket ticket);
 
-/* Runs a statement that answers no rows (DDL, INSERT), for tools and tests. */
+/* Runs a statement that answers no rows (DDL, INSERT), for tools and tests. It is sent once: after
+ * ERR_RETRY nobody knows whether it was done. */
 bool cql_run(struct cql_session *s, const char *text, struct err *err);

@@ -23,7 +23,8 @@ struct cql_pager *cql_pager_open(struct cql_session *s, const struct cql_query *
     p->prefetch = true;
     buf_init(&p->state, STATE_BYTES_MAX);
     p->request.statement = request_prepare(s, q, err);
-    if (!p->request.statement || !request_set(s, &p->request, q, err))
+    if (!p->request.statement || !request_set(s, &p->request, q, err) ||
+        !request_check_values(&p->request, err))
         return NULL;
     p->columns = p->request.statement->columns;
     if (q->paging_state.p) {

@@ -176,6 +176,14 @@ bool request_is_final(const struct err *err)
     return err->kind == ERR_CANCEL || err->kind == ERR_SYSTEM || err->kind == ERR_USER;
 }
 
+bool request_check_values(const struct request *r, struct err *err)
+{
+    if (r->value_count == r->statement->bind_count)
+        return true;
+    return err_set(err, ERR_USER, "the statement takes %u values, %u were given: %s",
+                   r->statement->bind_count, r->value_count, r->statement->text);
+}
+
 /* EXECUTE on a connected link. */
 static bool execute(struct cql_session *s, struct request *r, struct link *l, struct err *err)
 {
@@ -187,9 +195,8 @@ static bool execute(struct cql_session *s, struct request *r, struct link *l, st
             return false;
         p = prepared_on(st, l);
     }
-    if (r->value_count != st->bind_count)
-        return err_set(err, ERR_USER, "the statement takes %u values, %u were given: %s",
-                       st->bind_count, r->value_count, st->text);
+    if (!request_check_values(r, err))
+        return false;
     if (!conn_begin(l->conn, &r->call, err))
         return false;
     r->prepared_times = p->times;

@@ -41,6 +41,8 @@ void request_fini(struct request *r);
 /* Copies the query. */
 bool request_set(struct cql_session *s, struct request *r, const struct cql_query *q,
                  struct err *err);
+/* Once it is prepared: whether there is one value for each "?". ERR_USER. */
+bool request_check_values(const struct request *r, struct err *err);
 /* A new round: all nodes may be tried. */
 void request_reset(struct request *r);
 /* Sends it to the node it was sent to last. */
