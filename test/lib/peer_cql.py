@@ -1215,15 +1215,33 @@ class Node:
         body += struct.pack(">ii", 1, len(st.outputs)) + self.metadata(st, conn.version)
         conn.answer(req, OP["RESULT"], body)
 
+    @staticmethod
+    def row_id(st, row):
+        return hashlib.md5(repr(st.table.row_key(row)).encode()).digest()[:8]
+
+    def paging_state(self, st, row):
+        """As a real server's: the place behind a row, not a number; good for other bounds of the same statement, too."""
+        head = hashlib.md5(st.cql.encode()).digest()[:8]
+        return head + (struct.pack(">q", row["\0token"]) + self.row_id(st, row) if isinstance(row, dict) else bytes(16))
+
+    def position(self, st, rows, state):
+        if len(state) != 24 or state[:8] != hashlib.md5(st.cql.encode()).digest()[:8]:
+            raise CqlError(PROTOCOL_ERROR, "Invalid value for the paging state")
+        if state[8:] == bytes(16) or (rows and not isinstance(rows[0], dict)):
+            return 0
+        token = struct.unpack(">q", state[8:16])[0]
+        i = bisect.bisect_left(rows, token, key=lambda r: r["\0token"])
+        while i < len(rows) and rows[i]["\0token"] == token:
+            i += 1
+            if self.row_id(st, rows[i - 1]) == state[16:]:
+                return i
+        return i
+
     def rows(self, conn, req, st):
         if len(req.values) != len(st.markers):
             raise CqlError(INVALID, "Invalid amount of bind variables")
         rows = st.run(req.values)
-        start = 0
-        if req.state is not None:
-            if len(req.state) != 24 or req.state[:8] != hashlib.md5(st.cql.encode()).digest()[:8]:
-                raise CqlError(PROTOCOL_ERROR, "Invalid value for the paging state")
-            start = struct.unpack(">q", req.state[8:16])[0]
+        start = self.position(st, rows, req.state) if req.state is not None else 0
         size = req.page_size if req.page_size and req.page_size > 0 else len(rows) or 1
         if self.ring.page_rows and req.page_size:
             size = min(size, self.ring.page_rows)
@@ -1234,7 +1252,7 @@ class Node:
         state = None
         if forced or end < len(rows) or (end == len(rows) and req.page_size and rows):
             if req.page_size or forced:
-                state = hashlib.md5(st.cql.encode()).digest()[:8] + struct.pack(">q", end) + bytes(8)
+                state = self.paging_state(st, rows[min(end, len(rows)) - 1] if end and rows else None)
         req.rows = len(part)
         flags, head = 1, b""
         if state:
