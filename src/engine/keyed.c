@@ -161,6 +161,7 @@ static void settle(struct keyed *k, struct doc *d, enum doc_state state)
     d->state = state;
     if (d->seen)
         d->seen->state = state;
+    retry_ok(&k->retry); /* the only progress: looks and reads may well pass while writes do not */
     if (state == DOC_GONE) {
         c->gone++;
         return;
@@ -289,7 +290,7 @@ static bool read_some(struct keyed *k, struct read *reads, size_t count, size_t 
 static bool read_all(struct keyed *k, struct read *reads, size_t count, read_taker taker,
                      struct err *err)
 {
-    for (size_t before = 0;;) {
+    for (;;) {
         struct err later = {0};
         size_t done = 0;
         for (size_t next = 0; next < count;)
@@ -297,11 +298,8 @@ static bool read_all(struct keyed *k, struct read *reads, size_t count, read_tak
                 return false;
         for (size_t i = 0; i < count; i++)
             done += reads[i].done;
-        if (done > before)
-            retry_ok(&k->retry);
         if (done == count)
             return true;
-        before = done;
         ensure(later.kind == ERR_RETRY);
         *err = later;
         if (!retry_wait(&k->retry, 0, err))
@@ -461,7 +459,6 @@ static bool page_through(struct keyed *k, const struct lookup *l, const struct r
     cql_pager_set_prefetch(pager, false);
     for (;;) {
         if (cql_pager_next(pager, &page, err)) {
-            retry_ok(&k->retry);
             if (!add_page(k, l, &page, err) || !flush(k, err))
                 return false;
         } else if (err->kind == ERR_NONE) {
@@ -502,7 +499,6 @@ static bool look(struct keyed *k, struct doc **docs, size_t count, struct err *e
         for (size_t i = 0; i < n; i++)
             ids[i] = docs[from + i]->id;
         if (elastic_mget(k->elastic, plan_index(k->plan), ids, n, true, &k->look_mem, found, err)) {
-            retry_ok(&k->retry);
             for (size_t i = 0; i < n; i++) {
                 docs[from + i]->stored = found[i];
                 docs[from + i]->looked = true;
@@ -737,7 +733,6 @@ static bool send_bulk(struct keyed *k, struct err *err)
     bool sent = elastic_bulk_send(k->elastic, plan_index(k->plan), &k->bulk, err);
     bool fatal = !sent && err->kind != ERR_RETRY;
     int64_t wait_ms = elastic_retry_after_ms(k->elastic);
-    bool progress = false;
 
     if (!sent)
         later = *err;
@@ -746,12 +741,9 @@ static bool send_bulk(struct keyed *k, struct err *err)
         if (judge(k, k->bulk_docs[i], item) && later.kind == ERR_NONE)
             err_set(&later, ERR_RETRY, "Elasticsearch answered %d for a document: %s: %s",
                     item->status, item->reason, item->text);
-        progress |= item->verdict != ELASTIC_LATER && item->verdict != ELASTIC_OPEN;
     }
     if (fatal)
         return false;
-    if (progress)
-        retry_ok(&k->retry);
     if (later.kind == ERR_NONE)
         return true;
     *err = later;

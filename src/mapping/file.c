@@ -327,9 +327,8 @@ static bool add_pairs(struct tree *t, const yaml_node_t *n, struct mapping *m, b
         if (!take_name(t, key, "a column", m, &p.from, err) ||
             !take_name(t, node(t, pair->value), "a field", m, &p.to, err))
             return false;
-        if (!overrides)
-            p.from.at =
-                (struct place){0, 0}; /* a dictionary may know columns that this table lacks */
+        if (!overrides) /* a dictionary may know columns that this table lacks */
+            p.from.at = p.to.at = (struct place){0, 0};
         size_t i = 0;
         while (i < *count && strcmp(list[i].from.name, p.from.name))
             i++;

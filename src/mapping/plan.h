@@ -14,6 +14,7 @@
 #include "base/json.h"
 #include "base/mem.h"
 #include "mapping/file.h"
+#include "mapping/json.h"
 #include "model/schema.h"
 
 struct plan;
@@ -90,10 +91,11 @@ bool plan_id(const struct plan *p, const struct slice *key, struct buf *out, str
  * Appends the document of a row as compact JSON.
  *   cells  plan_column_count() of them, as plan_read_text() selects
  *   id     its _id, for copies of it
+ *   counts added to: values that were altered
  * False: ERR_REJECT (a value that can't be decoded: names the column), and `out` is cut back.
  */
 bool plan_write(const struct plan *p, const struct slice *cells, struct slice id, struct buf *out,
-                struct err *err);
+                struct json_counts *counts, struct err *err);
 
 /* Is the field to be taken over from the stored document. Never one that the plan writes itself,
  * also where this row gives it no value. */

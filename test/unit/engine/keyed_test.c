@@ -1,0 +1,1160 @@
+/*
+ * engine/keyed against models of both stores: a table in memory behind the calls of cql, and an
+ * Elasticsearch behind http_call(). A test's `hook` is called at every step, so that another writer
+ * can come in between any two of them.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+#include <inttypes.h>
+#include <stdio.h>
+
+#include "base/text.h"
+#include "engine/keyed.h"
+#include "http/client.h"
+#include "../mapping/tables.h"
+
+enum { ROWS = 400, DOCS = 400, TICKETS = 64 };
+
+/* ---- the table: p text, c text, v text, w text; primary key (p, c) */
+
+static struct {
+    char p[16], c[16], v[64], w[16];
+    bool live;
+} rows[ROWS];
+
+static void row_put(const char *p, const char *c, const char *v)
+{
+    int free_at = -1;
+
+    for (int i = 0; i < ROWS; i++) {
+        if (rows[i].live && !strcmp(rows[i].p, p) && !strcmp(rows[i].c, c)) {
+            free_at = i;
+            break;
+        }
+        if (!rows[i].live && free_at < 0)
+            free_at = i;
+    }
+    assert_true(free_at >= 0);
+    snprintf(rows[free_at].p, sizeof rows[0].p, "%s", p);
+    snprintf(rows[free_at].c, sizeof rows[0].c, "%s", c);
+    snprintf(rows[free_at].v, sizeof rows[0].v, "%s", v);
+    rows[free_at].live = true;
+}
+
+static void row_delete(const char *p, const char *c)
+{
+    for (int i = 0; i < ROWS; i++)
+        if (!strcmp(rows[i].p, p) && !strcmp(rows[i].c, c))
+            rows[i].live = false;
+}
+
+/* ---- the index */
+
+static struct {
+    char id[32], source[512];
+    int64_t seq_no;
+    bool live;
+} docs[DOCS];
+static int64_t next_seq_no;
+static bool index_exists;
+
+static int doc_find(const char *id)
+{
+    for (int i = 0; i < DOCS; i++)
+        if (docs[i].live && !strcmp(docs[i].id, id))
+            return i;
+    return -1;
+}
+
+/* Anybody's write, without condition. */
+static int64_t doc_put(const char *id, const char *source)
+{
+    int i = doc_find(id);
+
+    for (int n = 0; i < 0 && n < DOCS; n++)
+        if (!docs[n].live)
+            i = n;
+    assert_true(i >= 0);
+    snprintf(docs[i].id, sizeof docs[0].id, "%s", id);
+    snprintf(docs[i].source, sizeof docs[0].source, "%s", source);
+    docs[i].live = true;
+    return docs[i].seq_no = next_seq_no++;
+}
+
+static void doc_delete(const char *id)
+{
+    int i = doc_find(id);
+
+    if (i >= 0)
+        docs[i].live = false;
+    next_seq_no++;
+}
+
+static const char *doc(const char *id)
+{
+    int i = doc_find(id);
+
+    return i < 0 ? "absent" : docs[i].source;
+}
+
+/* ---- what tests do in between */
+
+static struct {
+    unsigned mget, bulk, bulk_done, read, keys;
+    unsigned written; /* items that were applied */
+} count;
+/* Called before a step is carried out ("bulk_done": behind it, before its answer), with its number
+ * from 1. */
+static void (*hook)(const char *step, unsigned n);
+
+enum fault { NO_FAULT, ANSWER, LOSE_ANSWER, NOT_REACHED };
+/* Instead of the usual: an answer, a lost answer, no connection. */
+static enum fault (*fault)(const char *url, const char *step, unsigned n, int *status,
+                           const char **body);
+/* Instead of applying an item: its "status":…,"error":… */
+static const char *(*item_fault)(const char *id, unsigned n);
+static enum err_kind (*read_fault)(unsigned n);
+
+static void at(const char *step, unsigned n)
+{
+    if (hook)
+        hook(step, n);
+}
+
+/* ---- http */
+
+struct http_client {
+    int dummy;
+};
+
+struct http_client *http_client_new(const struct http_options *o, struct err *err)
+{
+    (void)o;
+    (void)err;
+    return xalloc(sizeof(struct http_client));
+}
+
+void http_client_free(struct http_client *c)
+{
+    free(c);
+}
+
+static struct buf answer;
+static struct slice request_body;
+static struct arena http_mem;
+
+static void answer_mget(struct slice body)
+{
+    struct err err = {0};
+    const struct json *root = json_parse(body, &http_mem, &err);
+    const char *comma = "";
+
+    assert_non_null(root);
+    buf_add_str(&answer, "{\"docs\":[");
+    json_each (id, json_get(root, "ids")) {
+        int i = doc_find((const char *)id->text.p);
+        buf_add_str(&answer, comma);
+        comma = ",";
+        buf_add_str(&answer, "{\"_index\":\"i\",\"_id\":");
+        json_add_string(&answer, id->text);
+        if (!index_exists)
+            buf_add_str(&answer, ",\"error\":{\"type\":\"index_not_found_exception\",\"reason\":"
+                                 "\"no such index\"}}");
+        else if (i < 0)
+            buf_add_str(&answer, ",\"found\":false}");
+        else
+            buf_printf(&answer,
+                       ",\"found\":true,\"_seq_no\":%" PRId64
+                       ",\"_primary_term\":1,\"_source\":%s}",
+                       docs[i].seq_no, docs[i].source);
+    }
+    buf_add_str(&answer, "]}");
+}
+
+static const struct json *bulk_line(struct slice *body, struct slice *text)
+{
+    struct err err = {0};
+    const uint8_t *end = memchr(body->p, '\n', body->n);
+
+    assert_non_null(end);
+    *text = slice_of(body->p, (size_t)(end - body->p));
+    *body = slice_of(end + 1, body->n - text->n - 1);
+    const struct json *v = json_parse(*text, &http_mem, &err);
+    assert_string_equal(err.text, "");
+    return v;
+}
+
+static void apply_item(const struct json *meta, struct slice source)
+{
+    const char *op = (const char *)meta->key.p;
+    const char *id = (const char *)json_get(meta, "_id")->text.p;
+    const struct json *condition = json_get(meta, "if_seq_no");
+    const char *instead = item_fault ? item_fault(id, count.bulk) : NULL;
+    int i = doc_find(id);
+    bool conflict =
+        condition ? i < 0 || strtoll((const char *)condition->text.p, NULL, 10) != docs[i].seq_no
+                  : i >= 0;
+    char text[512];
+
+    buf_printf(&answer, "{\"%s\":{\"_id\":\"%s\",", op, id);
+    if (instead) {
+        buf_printf(&answer, "%s}}", instead);
+        return;
+    }
+    if (conflict) {
+        buf_add_str(&answer, "\"status\":409,\"error\":{\"type\":\"version_conflict_engine_"
+                             "exception\",\"reason\":\"x\"}}}");
+        return;
+    }
+    count.written++;
+    snprintf(text, sizeof text, "%.*s", (int)source.n, (const char *)source.p);
+    int64_t seq_no = next_seq_no;
+    if (!strcmp(op, "delete"))
+        doc_delete(id);
+    else
+        seq_no = doc_put(id, text);
+    buf_printf(&answer, "\"status\":%d,\"_seq_no\":%" PRId64 ",\"_primary_term\":1}}",
+               i < 0 ? 201 : 200, seq_no);
+}
+
+static void answer_bulk(struct slice body)
+{
+    const char *comma = "";
+
+    buf_add_str(&answer, "{\"errors\":false,\"items\":[");
+    while (body.n) {
+        struct slice text, source = SLICE_NULL;
+        const struct json *meta = bulk_line(&body, &text)->first;
+        if (!slice_is(meta->key, "delete"))
+            bulk_line(&body, &source);
+        buf_add_str(&answer, comma);
+        comma = ",";
+        apply_item(meta, source);
+    }
+    buf_add_str(&answer, "]}");
+}
+
+bool http_call(struct http_client *c, const struct http_request *r, struct http_answer *out,
+               bool *sent, struct err *err)
+{
+    bool bulk = strstr(r->url, "/_bulk") != NULL;
+    const char *step = bulk ? "bulk" : "mget", *body = "";
+    unsigned n = bulk ? ++count.bulk : ++count.mget;
+    int status = 200;
+
+    (void)c;
+    *out = (struct http_answer){.retry_after_ms = -1};
+    request_body = r->body;
+    at(step, n);
+    enum fault f = fault ? fault(r->url, step, n, &status, &body) : NO_FAULT;
+    *sent = f != NOT_REACHED;
+    if (f == NOT_REACHED)
+        return err_set(err, ERR_RETRY, "refused");
+    buf_reset(&answer);
+    arena_reset(&http_mem);
+    if (f == ANSWER)
+        buf_add_str(&answer, body);
+    else if (bulk)
+        answer_bulk(r->body);
+    else
+        answer_mget(r->body);
+    if (bulk)
+        at("bulk_done", ++count.bulk_done);
+    if (f == LOSE_ANSWER)
+        return err_set(err, ERR_RETRY, "lost");
+    out->status = status;
+    out->body = buf_slice(&answer);
+    return true;
+}
+
+/* ---- cql */
+
+struct cql_session {
+    int dummy;
+};
+
+struct cql_session *cql_session_open(struct cql_cluster *c, struct err *err)
+{
+    (void)c;
+    (void)err;
+    return xalloc(sizeof(struct cql_session));
+}
+
+void cql_session_free(struct cql_session *s)
+{
+    free(s);
+}
+
+static struct columns key_columns = {.count = 2}, row_columns = {.count = 4};
+static struct ticket {
+    struct buf bytes;
+    struct cql_query q;
+    struct slice values[2];
+    bool open;
+} tickets[TICKETS];
+static unsigned page_rows_max = 1000;
+
+static void add_cell(struct buf *b, const char *text)
+{
+    buf_add_u32(b, (uint32_t)strlen(text));
+    buf_add_str(b, text);
+}
+
+/* Rows from number `from` on of what the query asks for. */
+static void select_rows(struct ticket *t, unsigned from, unsigned most, struct page *page)
+{
+    bool whole = strstr(t->q.text, "\"v\"") != NULL;
+    unsigned seen = 0;
+
+    *page = (struct page){.columns = whole ? &row_columns : &key_columns, .last = true};
+    buf_reset(&t->bytes);
+    for (int i = 0; i < ROWS; i++) {
+        if (!rows[i].live || !slice_is(t->values[0], rows[i].p) ||
+            (t->q.value_count == 2 && !slice_is(t->values[1], rows[i].c)) || seen++ < from)
+            continue;
+        if (page->row_count == most) {
+            page->last = false;
+            break;
+        }
+        add_cell(&t->bytes, rows[i].p);
+        add_cell(&t->bytes, rows[i].c);
+        if (whole) {
+            add_cell(&t->bytes, rows[i].v);
+            add_cell(&t->bytes, rows[i].w);
+        }
+        page->row_count++;
+    }
+    page->rows = buf_slice(&t->bytes);
+}
+
+bool cql_send(struct cql_session *s, const struct cql_query *q, cql_ticket *out, struct err *err)
+{
+    (void)s;
+    (void)err;
+    assert_true(q->has_token);
+    for (cql_ticket i = 0; i < TICKETS; i++)
+        if (!tickets[i].open) {
+            tickets[i].open = true;
+            tickets[i].q = *q;
+            memcpy(tickets[i].values, q->values, q->value_count * sizeof *q->values);
+            *out = i;
+            return true;
+        }
+    fail_msg("too many tickets");
+    return false;
+}
+
+bool cql_take(struct cql_session *s, cql_ticket number, struct page *page, struct err *err)
+{
+    struct ticket *t = &tickets[number];
+    bool whole = strstr(t->q.text, "\"v\"") != NULL;
+    unsigned n = whole ? ++count.read : ++count.keys;
+    enum err_kind f = read_fault ? read_fault(count.read + count.keys) : ERR_NONE;
+
+    (void)s;
+    at(whole ? "read" : "keys", n);
+    if (f != ERR_NONE)
+        return err_set(err, f, "no answer");
+    select_rows(t, 0, page_rows_max, page);
+    return true;
+}
+
+void cql_release(struct cql_session *s, cql_ticket number)
+{
+    (void)s;
+    assert_true(tickets[number].open);
+    tickets[number].open = false;
+}
+
+struct cql_pager {
+    struct ticket t;
+    unsigned given;
+    bool ended;
+};
+
+struct cql_pager *cql_pager_open(struct cql_session *s, const struct cql_query *q, struct err *err)
+{
+    struct cql_pager *p = xalloc(sizeof *p);
+
+    (void)s;
+    (void)err;
+    p->t.q = *q;
+    memcpy(p->t.values, q->values, q->value_count * sizeof *q->values);
+    buf_init(&p->t.bytes, 1 << 20);
+    return p;
+}
+
+void cql_pager_free(struct cql_pager *p)
+{
+    buf_fini(&p->t.bytes);
+    free(p);
+}
+
+void cql_pager_set_prefetch(struct cql_pager *p, bool on)
+{
+    (void)p;
+    (void)on;
+}
+
+bool cql_pager_next(struct cql_pager *p, struct page *page, struct err *err)
+{
+    (void)err;
+    if (p->ended)
+        return false;
+    select_rows(&p->t, p->given, page_rows_max, page);
+    p->given += page->row_count;
+    p->ended = page->last;
+    return true;
+}
+
+/* ---- the fixture */
+
+static int64_t now_us, step_us;
+static int64_t tick(void *ctx)
+{
+    (void)ctx;
+    return now_us += step_us; /* waits pass quickly */
+}
+static struct clock test_clock = {.wall_us = tick, .mono_us = tick};
+static struct mapping *mapping;
+static struct schema *schema;
+static struct plan *plan;
+static struct keyed *keyed;
+static struct arena ids_mem;
+static struct keyed_result results[512];
+static struct keyed_totals totals;
+static struct err last;
+
+static const char *const urls[] = {"http://one:9200", "http://two:9200/", NULL};
+
+static int setup(void **state)
+{
+    static const struct test_column columns[] = {{"p", &text_type, COLUMN_PARTITION_KEY},
+                                                 {"c", &text_type, COLUMN_CLUSTERING},
+                                                 {"v", &text_type, COLUMN_REGULAR},
+                                                 {"w", &text_type, COLUMN_REGULAR}};
+    static const struct plan *plans[2];
+    static const struct elastic_options elastic = {
+        .urls = urls, .clock = &test_clock, .body_bytes = 4096};
+    struct err err = {0};
+
+    (void)state;
+    memset(rows, 0, sizeof rows);
+    memset(docs, 0, sizeof docs);
+    memset(&count, 0, sizeof count);
+    hook = NULL;
+    fault = NULL;
+    item_fault = NULL;
+    read_fault = NULL;
+    page_rows_max = 1000;
+    next_seq_no = 0;
+    step_us = 500000;
+    index_exists = true;
+    buf_init(&answer, 16 << 20);
+    arena_init(&http_mem, 16 << 20);
+    arena_init(&ids_mem, 16 << 20);
+    for (int i = 0; i < TICKETS; i++)
+        buf_init(&tickets[i].bytes, 1 << 20);
+    schema = test_schema("ks", "t", columns, 4);
+    mapping = mapping_parse(slice_str("object: thing\nsource: {table: t}\n"
+                                      "target: {index: i, id: \"{p}-{c}\"}\npreserve: [own, n]\n"),
+                            "m.yaml", &err);
+    plan = plan_compile(mapping, schema, &err);
+    plans[0] = plan;
+    assert_string_equal(err.text, "");
+    struct keyed_options o = {
+        .elastic = &elastic, .plans = plans, .clock = &test_clock, .retry_budget_ms = 60000};
+    keyed = keyed_open(&o, &err);
+    assert_non_null(keyed);
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    (void)state;
+    keyed_free(keyed);
+    plan_free(plan);
+    mapping_free(mapping);
+    schema_free(schema);
+    for (int i = 0; i < TICKETS; i++) {
+        assert_false(tickets[i].open);
+        buf_fini(&tickets[i].bytes);
+    }
+    buf_fini(&answer);
+    arena_fini(&http_mem);
+    arena_fini(&ids_mem);
+    return 0;
+}
+
+static bool sync_ids(const char *text)
+{
+    struct err err = {0};
+
+    arena_reset(&ids_mem);
+    const struct json *ids = json_parse(slice_str(text), &ids_mem, &err);
+    assert_non_null(ids);
+    memset(&count, 0, sizeof count);
+    totals = (struct keyed_totals){0};
+    last = (struct err){0};
+    bool ok = keyed_sync(keyed, "thing", ids, results, &last);
+    keyed_totals_add(&totals, results, ids->count);
+    assert_true(keyed_conserved(&totals));
+    return ok;
+}
+
+static void expect_doc(const char *id, const char *source)
+{
+    struct err err = {0};
+
+    if (!strcmp(source, "absent") || !strcmp(doc(id), "absent")) {
+        assert_string_equal(doc(id), source);
+        return;
+    }
+    arena_reset(&http_mem);
+    if (!json_equal(json_parse(slice_str(doc(id)), &http_mem, &err),
+                    json_parse(slice_str(source), &http_mem, &err)))
+        fail_msg("%s\nis not\n%s", doc(id), source);
+}
+
+#define DOC(v)      "{\"p\":\"p\",\"c\":\"c\",\"v\":\"" v "\",\"w\":\"\"}"
+#define OWN(v, own) "{\"p\":\"p\",\"c\":\"c\",\"v\":\"" v "\",\"w\":\"\",\"own\":" own "}"
+
+/* ---- the usual */
+
+static void creates_updates_leaves(void **state)
+{
+    (void)state;
+    row_put("p", "c", "1");
+    assert_true(sync_ids("[\"p\"]"));
+    assert_int_equal(results[0].counts.indexed, 1);
+    assert_true(results[0].ok);
+    expect_doc("p-c", DOC("1"));
+    assert_true(sync_ids("[\"p\"]"));
+    assert_int_equal(results[0].counts.unchanged, 1);
+    assert_true(results[0].ok);
+    assert_int_equal(count.bulk, 0);
+    row_put("p", "c", "2");
+    assert_true(sync_ids("[{\"P\":\"p\",\"c\":\"c\"}]")); /* a whole key: no query for keys, no
+                                                             check after an update */
+    assert_int_equal(results[0].counts.indexed, 1);
+    assert_int_equal(count.keys, 0);
+    assert_int_equal(count.read, 1);
+    expect_doc("p-c", DOC("2"));
+}
+
+static void preserved_fields_survive(void **state)
+{
+    (void)state;
+    row_put("p", "c", "2");
+    doc_put("p-c", "{\"p\":\"p\",\"v\":\"1\",\"n\":1.50,\"own\":{\"big\":12345678901234567890123},"
+                   "\"other\":1,\"c\":\"c\"}");
+    assert_true(sync_ids("[\"p\"]"));
+    /* digit for digit; what is not to be preserved goes; our own fields are never the old ones */
+    assert_string_equal(doc("p-c"), "{\"p\":\"p\",\"c\":\"c\",\"v\":\"2\",\"w\":\"\",\"n\":1.50,"
+                                    "\"own\":{\"big\":12345678901234567890123}}");
+    assert_true(sync_ids("[\"p\"]"));
+    assert_int_equal(results[0].counts.unchanged, 1);
+}
+
+/* ---- other writers */
+
+static void write_before_first_bulk(const char *step, unsigned n)
+{
+    if (!strcmp(step, "bulk") && n == 1) {
+        row_put("p", "c", "3");
+        doc_put("p-c", OWN("3", "7"));
+    }
+}
+
+static void co_writer_updates(void **state)
+{
+    (void)state;
+    row_put("p", "c", "2");
+    doc_put("p-c", OWN("1", "6"));
+    hook = write_before_first_bulk;
+    assert_true(sync_ids("[\"p\"]"));
+    expect_doc("p-c", OWN("3", "7"));
+    assert_int_equal(count.written, 0);
+    assert_int_equal(results[0].counts.unchanged, 1);
+}
+
+static void co_writer_creates(void **state)
+{
+    (void)state;
+    row_put("p", "c", "2");
+    hook = write_before_first_bulk;
+    assert_true(sync_ids("[\"p\"]"));
+    expect_doc("p-c", OWN("3", "7"));
+    assert_int_equal(results[0].counts.unchanged, 1);
+}
+
+static void own_field_before_first_bulk(const char *step, unsigned n)
+{
+    if (!strcmp(step, "bulk") && n == 1)
+        doc_put("p-c", OWN("1", "9"));
+}
+
+static void co_writers_own_field_and_our_content(void **state)
+{
+    (void)state;
+    row_put("p", "c", "2");
+    doc_put("p-c", OWN("1", "8"));
+    hook = own_field_before_first_bulk;
+    assert_true(sync_ids("[\"p\"]"));
+    expect_doc("p-c", OWN("2", "9"));
+    assert_int_equal(results[0].counts.indexed, 1);
+}
+
+static void write_at_first_mget(const char *step, unsigned n)
+{
+    if (!strcmp(step, "mget") && n == 1) {
+        row_put("p", "c", "3");
+        doc_put("p-c", OWN("3", "7"));
+    }
+}
+
+/* Were the row read before the look, the old row would be written under the new condition. */
+static void row_is_read_after_the_look(void **state)
+{
+    (void)state;
+    row_put("p", "c", "2");
+    doc_put("p-c", DOC("1"));
+    hook = write_at_first_mget;
+    assert_true(sync_ids("[{\"p\":\"p\",\"c\":\"c\"}]"));
+    expect_doc("p-c", OWN("3", "7"));
+}
+
+static void write_at_first_read(const char *step, unsigned n)
+{
+    if (!strcmp(step, "read") && n == 1) {
+        row_put("p", "c", "3");
+        doc_put("p-c", OWN("3", "7"));
+    }
+}
+
+static void written_between_look_and_read(void **state)
+{
+    (void)state;
+    row_put("p", "c", "2");
+    doc_put("p-c", DOC("1"));
+    hook = write_at_first_read;
+    assert_true(sync_ids("[\"p\"]"));
+    expect_doc("p-c", OWN("3", "7"));
+}
+
+static void delete_both_before_first_bulk(const char *step, unsigned n)
+{
+    if (!strcmp(step, "bulk") && n == 1) {
+        row_delete("p", "c");
+        doc_delete("p-c");
+    }
+}
+
+static void row_deleted_before_create(void **state)
+{
+    (void)state;
+    row_put("p", "c", "1");
+    hook = delete_both_before_first_bulk;
+    assert_true(sync_ids("[\"p\"]"));
+    expect_doc("p-c", "absent"); /* created, looked at again, deleted on condition */
+    assert_int_equal(results[0].outcome, KEYED_MISSING);
+    assert_int_equal(results[0].counts.gone, 1);
+    assert_int_equal(results[0].counts.rows, 0);
+}
+
+static void row_and_document_deleted_before_update(void **state)
+{
+    (void)state;
+    row_put("p", "c", "2");
+    doc_put("p-c", DOC("1"));
+    hook = delete_both_before_first_bulk;
+    assert_true(sync_ids("[\"p\"]"));
+    expect_doc("p-c", "absent");
+    assert_int_equal(results[0].outcome, KEYED_MISSING);
+}
+
+static void delete_doc_before_first_bulk(const char *step, unsigned n)
+{
+    if (!strcmp(step, "bulk") && n == 1)
+        doc_delete("p-c");
+}
+
+static void only_the_document_is_deleted(void **state)
+{
+    (void)state;
+    row_put("p", "c", "2");
+    doc_put("p-c", OWN("1", "1"));
+    hook = delete_doc_before_first_bulk;
+    assert_true(sync_ids("[\"p\"]"));
+    expect_doc("p-c", DOC("2"));
+    assert_int_equal(results[0].counts.indexed, 1);
+}
+
+static void rewritten_after_our_create(const char *step, unsigned n)
+{
+    if (!strcmp(step, "bulk") && n == 1)
+        row_delete("p", "c");
+    if (!strcmp(step, "bulk_done") && n == 1)
+        doc_put("p-c", OWN("9", "1"));
+}
+
+/* Our delete is for our own document only. */
+static void foreign_document_is_not_deleted(void **state)
+{
+    (void)state;
+    row_put("p", "c", "1");
+    hook = rewritten_after_our_create;
+    assert_true(sync_ids("[\"p\"]"));
+    expect_doc("p-c", OWN("9", "1"));
+    assert_int_equal(results[0].outcome, KEYED_MISSING);
+    assert_string_equal(results[0].reason, "missing");
+}
+
+static void missing_rows_are_reported(void **state)
+{
+    (void)state;
+    doc_put("p-c", DOC("1"));
+    assert_true(sync_ids("[{\"p\":\"p\",\"c\":\"c\"},\"q\"]"));
+    expect_doc("p-c", DOC("1"));
+    assert_int_equal(totals.missing, 2);
+    assert_false(results[0].ok);
+}
+
+static void row_appears_at_second_read(const char *step, unsigned n)
+{
+    if (!strcmp(step, "mget") && n == 1)
+        row_put("p", "c", "5");
+}
+
+static void row_comes_back(void **state)
+{
+    (void)state;
+    hook = row_appears_at_second_read;
+    assert_true(sync_ids("[{\"p\":\"p\",\"c\":\"c\"}]"));
+    expect_doc("p-c", DOC("5"));
+    assert_int_equal(results[0].counts.indexed, 1);
+}
+
+static void delete_row_at_mget(const char *step, unsigned n)
+{
+    if (!strcmp(step, "mget") && n == 1)
+        row_delete("p", "c");
+}
+
+static void key_of_the_first_look_only(void **state)
+{
+    (void)state;
+    row_put("p", "c", "1");
+    row_put("p", "d", "1");
+    hook = delete_row_at_mget;
+    assert_true(sync_ids("[\"p\"]"));
+    expect_doc("p-c", "absent");
+    assert_int_equal(results[0].counts.gone, 1);
+    assert_int_equal(results[0].counts.indexed, 1);
+    assert_true(results[0].ok);
+}
+
+static void write_before_each_bulk(const char *step, unsigned n)
+{
+    char source[128];
+
+    if (strcmp(step, "bulk") != 0)
+        return;
+    snprintf(source, sizeof source, OWN("1", "%u"), n);
+    doc_put("p-c", source);
+}
+
+static void contended(void **state)
+{
+    (void)state;
+    row_put("p", "c", "2");
+    row_put("p", "d", "2");
+    doc_put("p-c", DOC("1"));
+    hook = write_before_each_bulk;
+    assert_true(sync_ids("[\"p\"]"));
+    expect_doc("p-c", OWN("1", "6"));
+    assert_int_equal(count.bulk, 6);
+    assert_int_equal(results[0].counts.failed, 1);
+    assert_int_equal(results[0].counts.contended, 1);
+    assert_int_equal(results[0].counts.indexed, 1);
+    assert_string_equal(results[0].reason, "contended");
+    assert_false(results[0].ok);
+}
+
+/* ---- lost answers and refusals */
+
+static enum fault lose_first_bulk(const char *url, const char *step, unsigned n, int *status,
+                                  const char **body)
+{
+    (void)url;
+    (void)status;
+    (void)body;
+    return !strcmp(step, "bulk") && n == 1 ? LOSE_ANSWER : NO_FAULT;
+}
+
+static void new_row_after_first_bulk(const char *step, unsigned n)
+{
+    if (!strcmp(step, "bulk_done") && n == 1)
+        row_put("p", "c", "newer");
+}
+
+static void lost_answer_reads_again(void **state)
+{
+    (void)state;
+    row_put("p", "c", "2");
+    doc_put("p-c", DOC("1"));
+    fault = lose_first_bulk;
+    hook = new_row_after_first_bulk;
+    assert_true(sync_ids("[\"p\"]"));
+    expect_doc("p-c", DOC("newer"));
+    assert_int_equal(results[0].counts.indexed, 1);
+    assert_int_equal(results[0].counts.documents, 1);
+}
+
+static void delete_row_after_first_bulk(const char *step, unsigned n)
+{
+    if (!strcmp(step, "bulk_done") && n == 1)
+        row_delete("p", "c");
+}
+
+static void lost_create_leaves_no_orphan(void **state)
+{
+    (void)state;
+    row_put("p", "c", "1");
+    fault = lose_first_bulk;
+    hook = delete_row_after_first_bulk;
+    assert_true(sync_ids("[\"p\"]"));
+    expect_doc("p-c", "absent");
+    assert_int_equal(results[0].outcome, KEYED_MISSING);
+}
+
+static const char *overloaded_twice(const char *id, unsigned n)
+{
+    (void)id;
+    return n <= 2 ? "\"status\":429,\"error\":{\"type\":\"es_rejected_execution_exception\","
+                    "\"reason\":\"full\"}"
+                  : NULL;
+}
+
+static void overload_passes(void **state)
+{
+    (void)state;
+    row_put("p", "c", "1");
+    item_fault = overloaded_twice;
+    assert_true(sync_ids("[\"p\"]"));
+    expect_doc("p-c", DOC("1"));
+    assert_int_equal(count.bulk, 3);
+    assert_int_equal(results[0].counts.indexed, 1);
+}
+
+static const char *always_overloaded(const char *id, unsigned n)
+{
+    (void)id;
+    (void)n;
+    return "\"status\":503,\"error\":{\"type\":\"unavailable_shards_exception\",\"reason\":"
+           "\"gone\"}";
+}
+
+static void budget_ends(void **state)
+{
+    (void)state;
+    row_put("p", "c", "1");
+    item_fault = always_overloaded;
+    step_us = 10000000;
+    assert_false(sync_ids("[\"p\",7]"));
+    assert_int_equal(last.kind, ERR_REACH);
+    assert_non_null(strstr(last.text, "unavailable_shards_exception"));
+    assert_int_equal(results[0].outcome, KEYED_OPEN);
+    assert_int_equal(totals.open, 1);
+    assert_int_equal(results[1].outcome, KEYED_BAD);
+}
+
+static const char *rejects_c(const char *id, unsigned n)
+{
+    (void)n;
+    return strcmp(id, "p-c") ? NULL
+                             : "\"status\":400,\"error\":{\"type\":\"mapper_parsing_exception\","
+                               "\"reason\":\"no date\"}";
+}
+
+static void rejected_document(void **state)
+{
+    (void)state;
+    row_put("p", "c", "1");
+    row_put("p", "d", "1");
+    item_fault = rejects_c;
+    assert_true(sync_ids("[\"p\"]"));
+    assert_int_equal(results[0].counts.failed, 1);
+    assert_int_equal(results[0].counts.indexed, 1);
+    assert_string_equal(results[0].reason, "mapper_parsing_exception");
+    assert_string_equal(results[0].text, "no date");
+    assert_false(results[0].ok);
+}
+
+static enum fault items_missing(const char *url, const char *step, unsigned n, int *status,
+                                const char **body)
+{
+    (void)url;
+    (void)status;
+    *body = "{\"took\":1,\"errors\":false,\"items\":[]}";
+    return !strcmp(step, "bulk") && n == 1 ? ANSWER : NO_FAULT;
+}
+
+static void silence_is_no_success(void **state)
+{
+    (void)state;
+    row_put("p", "c", "1");
+    fault = items_missing;
+    assert_true(sync_ids("[\"p\"]"));
+    expect_doc("p-c", DOC("1"));
+    assert_int_equal(count.bulk, 2);
+    assert_int_equal(results[0].counts.indexed, 1);
+}
+
+/* A line that makes the server refuse the whole body. */
+static enum fault refuse_seven(const char *url, const char *step, unsigned n, int *status,
+                               const char **body)
+{
+    (void)url;
+    (void)n;
+    if (strcmp(step, "bulk") != 0 || !memmem(request_body.p, request_body.n, "p-c7\"", 5))
+        return NO_FAULT;
+    *status = 400;
+    *body = "{\"error\":{\"type\":\"illegal_argument_exception\",\"reason\":\"bad line\"},"
+            "\"status\":400}";
+    return ANSWER;
+}
+
+static void bad_line_is_found(void **state)
+{
+    char c[16];
+
+    (void)state;
+    for (int i = 0; i < 40; i++) {
+        snprintf(c, sizeof c, "c%d", i);
+        row_put("p", c, "1");
+    }
+    fault = refuse_seven;
+    assert_true(sync_ids("[\"p\"]"));
+    assert_int_equal(results[0].counts.indexed, 39);
+    assert_int_equal(results[0].counts.failed, 1);
+    assert_string_equal(results[0].reason, "illegal_argument_exception");
+    assert_true(count.bulk < 20);
+}
+
+static enum fault first_node_is_away(const char *url, const char *step, unsigned n, int *status,
+                                     const char **body)
+{
+    (void)step;
+    (void)n;
+    (void)status;
+    (void)body;
+    return strstr(url, "//one") ? NOT_REACHED : NO_FAULT;
+}
+
+static void another_node(void **state)
+{
+    (void)state;
+    row_put("p", "c", "1");
+    fault = first_node_is_away;
+    assert_true(sync_ids("[\"p\"]"));
+    assert_int_equal(results[0].counts.indexed, 1);
+    assert_int_equal(count.mget, 2); /* once in vain */
+    assert_int_equal(count.bulk, 1);
+}
+
+static enum fault forbidden(const char *url, const char *step, unsigned n, int *status,
+                            const char **body)
+{
+    (void)url;
+    (void)step;
+    (void)n;
+    *status = 403;
+    *body = "{\"error\":{\"type\":\"security_exception\",\"reason\":\"no rights\"}}";
+    return ANSWER;
+}
+
+static void stops(void **state)
+{
+    (void)state;
+    row_put("p", "c", "1");
+    index_exists = false;
+    assert_false(sync_ids("[\"p\"]"));
+    assert_int_equal(last.kind, ERR_USER);
+    assert_non_null(strstr(last.text, "there is no index or alias \"i\""));
+    assert_non_null(strstr(last.text, "curl -X PUT http://one:9200/i"));
+    assert_int_equal(count.bulk, 0);
+    fault = forbidden;
+    assert_false(sync_ids("[\"p\"]"));
+    assert_int_equal(last.kind, ERR_REACH);
+    assert_string_equal(
+        last.text,
+        "thing: _mget of i: http://one:9200 answered 403: security_exception: no rights");
+}
+
+static enum err_kind third_read_times_out(unsigned n)
+{
+    return n == 3 ? ERR_RETRY : ERR_NONE;
+}
+
+static enum err_kind second_read_fails(unsigned n)
+{
+    return n == 2 ? ERR_REJECT : ERR_NONE;
+}
+
+static enum err_kind first_read_fails(unsigned n)
+{
+    return n == 1 ? ERR_REJECT : ERR_NONE;
+}
+
+static void cassandra_faults(void **state)
+{
+    (void)state;
+    for (int i = 0; i < 5; i++) {
+        char c[16];
+        snprintf(c, sizeof c, "c%d", i);
+        row_put("p", c, "1");
+    }
+    read_fault = third_read_times_out;
+    assert_true(sync_ids("[\"p\"]"));
+    assert_int_equal(results[0].counts.indexed, 5);
+    read_fault = second_read_fails;
+    assert_true(sync_ids("[\"p\"]"));
+    assert_int_equal(results[0].counts.unchanged, 4);
+    assert_int_equal(results[0].counts.failed, 1);
+    assert_string_equal(results[0].reason, "read_failed");
+    read_fault = first_read_fails;
+    assert_true(sync_ids("[\"p\"]"));
+    assert_int_equal(results[0].counts.failed, 1);
+    assert_false(results[0].ok);
+}
+
+/* ---- elements */
+
+static void elements_are_conserved(void **state)
+{
+    (void)state;
+    row_put("p", "c", "1");
+    row_put("p", "d", "2");
+    row_put("q", "c", "3");
+    assert_true(sync_ids("[\"p\",\"p\",7,{\"p\":\"p\",\"c\":\"c\"},\"none\",{\"p\":[\"q\",\"p\"],"
+                         "\"v\":[\"2\",\"3\"]},{\"c\":\"c\"},"
+                         "{\"p\":\"q\",\"v\":\"zzz\"},\"\"]"));
+    assert_int_equal(totals.ids, 9);
+    /* the whole key comes before the look-ups: it owns the document */
+    assert_int_equal(results[0].counts.documents, 1);
+    assert_int_equal(results[0].counts.merged, 1);
+    assert_int_equal(results[1].outcome, KEYED_DUPLICATE);
+    assert_int_equal(results[1].of, 0);
+    assert_true(results[1].ok);
+    assert_string_equal(results[2].reason, "bad_id");
+    assert_int_equal(results[3].counts.documents, 1);
+    assert_true(results[3].ok);
+    assert_int_equal(results[4].outcome, KEYED_MISSING);
+    assert_int_equal(results[5].counts.merged, 2); /* p-c and p-d are the first element's already */
+    assert_int_equal(results[5].counts.documents, 1);
+    assert_true(results[5].ok);
+    assert_string_equal(results[6].reason, "no_partition_key");
+    assert_int_equal(results[7].outcome, KEYED_MISSING);
+    assert_int_equal(results[7].counts.filtered, 1);
+    assert_string_equal(results[8].reason, "empty_id");
+    assert_int_equal(totals.duplicate, 1);
+    assert_int_equal(totals.bad, 3);
+    assert_int_equal(totals.missing, 2);
+    assert_int_equal(totals.found, 3);
+    assert_int_equal(next_seq_no, 3);
+}
+
+/* A row that one element's condition leaves out is still the next one's. */
+static void filtered_row_is_not_lost(void **state)
+{
+    (void)state;
+    row_put("p", "c", "1");
+    assert_true(sync_ids("[{\"p\":\"p\",\"v\":\"2\"},\"p\"]"));
+    assert_int_equal(results[0].counts.filtered, 1);
+    assert_int_equal(results[1].counts.indexed, 1);
+    expect_doc("p-c", DOC("1"));
+}
+
+static void failure_is_shared(void **state)
+{
+    (void)state;
+    row_put("p", "c", "1");
+    item_fault = rejects_c;
+    assert_true(sync_ids("[\"p\",{\"p\":\"p\",\"c\":\"c\"}]"));
+    assert_int_equal(results[1].counts.failed, 1);
+    assert_int_equal(results[0].counts.merged, 1);
+    assert_false(results[0].ok);
+    assert_false(results[1].ok);
+    assert_string_equal(results[0].reason, "shared_failed");
+}
+
+static void large_partition(void **state)
+{
+    (void)state;
+    for (int i = 0; i < 350; i++) {
+        char c[16];
+        snprintf(c, sizeof c, "c%d", i);
+        row_put("p", c, "1");
+    }
+    page_rows_max = 100;
+    assert_true(sync_ids("[\"p\"]"));
+    assert_int_equal(results[0].counts.indexed, 350);
+    assert_int_equal(next_seq_no, 350);
+}
+
+static void unknown_type(void **state)
+{
+    struct err err = {0};
+
+    (void)state;
+    arena_reset(&ids_mem);
+    assert_false(
+        keyed_sync(keyed, "Thing", json_parse(slice_str("[]"), &ids_mem, &err), results, &err));
+    assert_string_equal(err.text, "no mapping for object type \"Thing\"");
+    assert_true(sync_ids("[]"));
+    assert_int_equal(count.mget, 0);
+}
+
+#define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        T(creates_updates_leaves),
+        T(preserved_fields_survive),
+        T(co_writer_updates),
+        T(co_writer_creates),
+        T(co_writers_own_field_and_our_content),
+        T(row_is_read_after_the_look),
+        T(written_between_look_and_read),
+        T(row_deleted_before_create),
+        T(row_and_document_deleted_before_update),
+        T(only_the_document_is_deleted),
+        T(foreign_document_is_not_deleted),
+        T(missing_rows_are_reported),
+        T(row_comes_back),
+        T(key_of_the_first_look_only),
+        T(contended),
+        T(lost_answer_reads_again),
+        T(lost_create_leaves_no_orphan),
+        T(overload_passes),
+        T(budget_ends),
+        T(rejected_document),
+        T(silence_is_no_success),
+        T(bad_line_is_found),
+        T(another_node),
+        T(stops),
+        T(cassandra_faults),
+        T(elements_are_conserved),
+        T(filtered_row_is_not_lost),
+        T(failure_is_shared),
+        T(large_partition),
+        T(unknown_type),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,558 @@
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+#include <stdio.h>
+
+#include "mapping/plan.h"
+#include "tables.h"
+
+static struct arena mem;
+
+static int start(void **state)
+{
+    (void)state;
+    arena_init(&mem, 32 << 20);
+    return 0;
+}
+
+static int stop(void **state)
+{
+    (void)state;
+    arena_fini(&mem);
+    return 0;
+}
+
+static struct schema *thing_table(void)
+{
+    static const struct test_column columns[] = {
+        {"a", &text_type, COLUMN_PARTITION_KEY}, {"b", &int_type, COLUMN_PARTITION_KEY},
+        {"c", &text_type, COLUMN_CLUSTERING},    {"d", &int_type, COLUMN_CLUSTERING},
+        {"flag", &boolean_type, COLUMN_REGULAR}, {"list", &list_type, COLUMN_REGULAR},
+        {"map", &map_type, COLUMN_REGULAR},      {"num", &double_type, COLUMN_REGULAR},
+        {"txt", &text_type, COLUMN_REGULAR},
+    };
+    return test_schema("ks", "thing", columns, sizeof columns / sizeof *columns);
+}
+
+#define THING                                                                                      \
+    "object: thing\nsource: {keyspace: ks, table: thing}\ntarget: {index: i, id: \"{a}_{c}\"}\n"
+
+/* A mapping, its table and its plan. */
+struct fixture {
+    struct mapping *m;
+    struct schema *s;
+    struct plan *p;
+    struct err err;
+};
+
+static void fixture_init(struct fixture *f, const char *yaml)
+{
+    *f = (struct fixture){.s = thing_table()};
+    f->m = mapping_parse(slice_str(yaml), "m.yaml", &f->err);
+    if (f->m)
+        f->p = plan_compile(f->m, f->s, &f->err);
+}
+
+static void fixture_fini(struct fixture *f)
+{
+    plan_free(f->p);
+    mapping_free(f->m);
+    schema_free(f->s);
+}
+
+static const struct json *json(const char *text)
+{
+    struct err err = {0};
+    const struct json *v = json_parse(slice_str(text), &mem, &err);
+
+    assert_string_equal(err.text, "");
+    return v;
+}
+
+/* ---- what Sunbird's services write */
+
+static void check_sample(const struct json *sample, const char *profile, struct schema *s)
+{
+    char path[1024];
+    struct err err = {0};
+    struct json_counts counts = {0};
+    const struct json *row = json_get(sample, "rows")->first->first;
+    const struct json *want = json_get(sample, "document");
+    struct buf id, doc;
+
+    snprintf(path, sizeof path, TEST_DATA "/../../profiles/sunbird/%s.yaml", profile);
+    AUTO(mapping) struct mapping *m = mapping_load(path, &err);
+    assert_string_equal(err.text, "");
+    AUTO(plan) struct plan *p = plan_compile(m, s, &err);
+    assert_string_equal(err.text, "");
+    assert_int_equal(plan_column_count(p), s->column_count);
+    struct slice *cells = encode_row(s, row, &mem);
+    buf_init(&id, 4096);
+    buf_init(&doc, 1 << 20);
+    assert_true(plan_id(p, cells, &id, &err));
+    assert_true(slice_eq(buf_slice(&id), json_get_string(want, "_id")));
+    assert_true(plan_write(p, cells, buf_slice(&id), &doc, &counts, &err));
+    const struct json *got = json_parse(buf_slice(&doc), &mem, &err);
+    assert_non_null(got);
+    if (!json_equal(got, json_get(want, "_source")))
+        fail_msg("%s\n%s", buf_cstr(&id), buf_cstr(&doc));
+    assert_int_equal(got->count, json_get(want, "_source")->count);
+    buf_fini(&id);
+    buf_fini(&doc);
+}
+
+static void sunbird_documents(void **state)
+{
+    FILE *f = fopen(TEST_DATA "/sunbird-documents.json", "re");
+    static char text[1 << 20];
+    struct err err = {0};
+    unsigned batches = 0, locations = 0;
+
+    (void)state;
+    assert_non_null(f);
+    size_t n = fread(text, 1, sizeof text, f);
+    fclose(f);
+    arena_reset(&mem);
+    const struct json *root = json_parse(slice_of(text, n), &mem, &err);
+    assert_non_null(root);
+    AUTO(schema) struct schema *batch = course_batch();
+    AUTO(schema) struct schema *location = location_table();
+    json_each (sample, json_get(root, "samples")) {
+        bool is_batch = slice_is(json_get_string(sample, "object"), "batch");
+        batches += is_batch;
+        locations += !is_batch;
+        check_sample(sample, is_batch ? "batch" : "location", is_batch ? batch : location);
+    }
+    assert_int_equal(batches, 3);
+    assert_int_equal(locations, 2);
+}
+
+/* ---- documents */
+
+#define ROW "{\"a\":\"A\",\"b\":1,\"c\":\"C\",\"d\":2}"
+#define FULL                                                                                       \
+    "{\"a\":\"A\",\"b\":1,\"c\":\"C\",\"d\":2,\"flag\":true,\"list\":[\"x\"],\"map\":{\"k\":"      \
+    "\"v\"},\"txt\":\"\"}"
+
+static void documents(void **state)
+{
+    static const struct {
+        const char *yaml, *row, *document;
+    } cases[] = {
+        {"", ROW,
+         "{\"a\":\"A\",\"b\":1,\"c\":\"C\",\"d\":2,\"flag\":null,\"list\":null,\"map\":null,"
+         "\"num\":null,\"txt\":null}"},
+        {"nulls: omit\n", ROW, "{\"a\":\"A\",\"b\":1,\"c\":\"C\",\"d\":2}"},
+        {"nulls: omit\nempty_collections: keep\n", ROW,
+         "{\"a\":\"A\",\"b\":1,\"c\":\"C\",\"d\":2,\"list\":[],\"map\":{}}"},
+        {"nulls: keep\nempty_collections: omit\n", ROW,
+         "{\"a\":\"A\",\"b\":1,\"c\":\"C\",\"d\":2,\"flag\":null,\"num\":null,\"txt\":null}"},
+        {"nulls: omit\n", FULL,
+         "{\"a\":\"A\",\"b\":1,\"c\":\"C\",\"d\":2,\"flag\":true,\"list\":[\"x\"],\"map\":{\"k\":"
+         "\"v\"},\"txt\":\"\"}"},
+        /* steps in written order: what a step finds is what those before it left */
+        {"nulls: omit\nsteps:\n  - copy: {x: txt}\n  - const: {txt: 1}\n  - copy: {y: txt}\n  - "
+         "drop: [a, b, d, flag, list, map, num]\n",
+         FULL, "{\"c\":\"C\",\"txt\":1,\"x\":\"\",\"y\":1}"},
+        {"nulls: omit\nsteps:\n  - drop: [txt]\n  - const: {txt: null}\n  - drop: [a, b, c, d, "
+         "flag, list, map, num]\n",
+         FULL, "{\"txt\":null}"},
+        {"nulls: omit\nrename: {a: B, b: A}\nsteps:\n  - copy: {b: _id}\n  - drop: [c, d, flag, "
+         "list, map, num, txt]\n",
+         FULL, "{\"B\":\"A\",\"A\":1,\"b\":\"the-id\"}"},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct fixture f;
+        char yaml[1024];
+        struct buf doc;
+        struct json_counts counts = {0};
+        /* the id is of no matter here, and must fit the renamed fields */
+        snprintf(yaml, sizeof yaml, "object: thing\nsource: {table: thing}\ntarget: {index: i}\n%s",
+                 cases[i].yaml);
+        arena_reset(&mem);
+        fixture_init(&f, yaml);
+        assert_string_equal(f.err.text, "");
+        buf_init(&doc, 1 << 16);
+        struct slice *row = encode_row(f.s, json(cases[i].row), &mem);
+        /* only columns that are used are read, in the schema's order */
+        struct slice cells[16];
+        uint16_t n = 0;
+        for (uint16_t c = 0; c < f.s->column_count; c++) {
+            char name[32];
+            snprintf(name, sizeof name, "\"%s\"", f.s->columns[c].name);
+            const char *from = strstr(plan_read_text(f.p), " FROM ");
+            const char *at = strstr(plan_read_text(f.p), name);
+            if (at && at < from)
+                cells[n++] = row[c];
+        }
+        assert_int_equal(n, plan_column_count(f.p));
+        assert_true(plan_write(f.p, cells, slice_str("the-id"), &doc, &counts, &f.err));
+        const struct json *got = json_parse(buf_slice(&doc), &mem, &f.err);
+        assert_non_null(got);
+        if (!json_equal(got, json(cases[i].document)) ||
+            got->count != json(cases[i].document)->count)
+            fail_msg("case %zu: %s", i, buf_cstr(&doc));
+        buf_fini(&doc);
+        fixture_fini(&f);
+    }
+}
+
+static void altered_and_bad_values(void **state)
+{
+    struct fixture f;
+    struct buf doc;
+    struct json_counts counts = {0};
+
+    (void)state;
+    arena_reset(&mem);
+    fixture_init(&f, THING);
+    buf_init(&doc, 1 << 16);
+    buf_add_str(&doc, "before");
+    struct slice *cells = encode_row(f.s, json(ROW), &mem);
+    cells[7] = slice_of("\x7f\xf8\0\0\0\0\0\0", 8); /* NaN */
+    assert_true(plan_write(f.p, cells, slice_str("x"), &doc, &counts, &f.err));
+    assert_int_equal(counts.nan_to_null, 1);
+    cells[7] = slice_of("abc", 3);
+    buf_cut(&doc, 6);
+    assert_false(plan_write(f.p, cells, slice_str("x"), &doc, &counts, &f.err));
+    assert_int_equal(f.err.kind, ERR_REJECT);
+    assert_non_null(strstr(f.err.text, "column num"));
+    assert_int_equal(doc.len, 6);
+    buf_fini(&doc);
+    buf_init(&doc, 8);
+    assert_false(
+        plan_write(f.p, encode_row(f.s, json(ROW), &mem), slice_str("x"), &doc, &counts, &f.err));
+    assert_string_equal(f.err.text, "the document is too large");
+    buf_fini(&doc);
+    fixture_fini(&f);
+}
+
+/* ---- statements and ids */
+
+static void statements(void **state)
+{
+    struct fixture f;
+
+    (void)state;
+    fixture_init(&f, THING "steps:\n  - drop: [list, map, num, txt]\n");
+    assert_string_equal(
+        plan_read_text(f.p),
+        "SELECT \"a\", \"b\", \"c\", \"d\", \"flag\" FROM \"ks\".\"thing\" WHERE \"a\" = ? AND "
+        "\"b\" = ? AND \"c\" = ? AND \"d\" = ?");
+    assert_string_equal(
+        plan_keys_text(f.p, 3),
+        "SELECT \"a\", \"b\", \"c\", \"d\" FROM \"ks\".\"thing\" WHERE \"a\" = ? AND \"b\" = ? "
+        "AND \"c\" = ?");
+    fixture_fini(&f);
+}
+
+static void ids(void **state)
+{
+    static const struct {
+        const char *id, *row, *want;
+    } cases[] = {
+        {"id: \"{a}_{c}\"", ROW, "A_C"},
+        {"id: \"x{d}y\"", ROW, "x2y"},
+        {"id: \"{a}\"", "{\"a\":\"ü:% \",\"b\":1,\"c\":\"C\",\"d\":2}", "ü:% "},
+        {"index: i", ROW, "A:1:C:2"},
+        {"index: i", "{\"a\":\"a:b%c\",\"b\":-1,\"c\":\"ü\",\"d\":2}", "a%3Ab%25c:-1:ü:2"},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct fixture f;
+        struct buf id;
+        char yaml[256];
+        snprintf(yaml, sizeof yaml, "object: thing\nsource: {table: thing}\ntarget: {%s%s}\n",
+                 strncmp(cases[i].id, "index", 5) ? "index: i, " : "", cases[i].id);
+        arena_reset(&mem);
+        fixture_init(&f, yaml);
+        assert_string_equal(f.err.text, "");
+        buf_init(&id, 4096);
+        assert_true(plan_id(f.p, encode_row(f.s, json(cases[i].row), &mem), &id, &f.err));
+        assert_string_equal(buf_cstr(&id), cases[i].want);
+        buf_fini(&id);
+        fixture_fini(&f);
+    }
+}
+
+static void long_ids(void **state)
+{
+    struct fixture plain, mapped;
+    static char text[600];
+    struct slice key[] = {slice_of(text, 509), slice_of("\0\0\0\1", 4), slice_of("", 0),
+                          slice_of("\0\0\0\1", 4)};
+    struct buf id;
+
+    (void)state;
+    memset(text, 'x', sizeof text);
+    fixture_init(&plain, "object: thing\nsource: {table: thing}\ntarget: {index: i}\n");
+    fixture_init(&mapped, THING);
+    buf_init(&id, 4096);
+    assert_true(plan_id(plain.p, key, &id, &plain.err)); /* 509 + ":1::1" */
+    assert_int_equal(id.len, 66);
+    assert_memory_equal(id.p, "h:", 2);
+    buf_reset(&id);
+    assert_true(plan_id(mapped.p, key, &id, &mapped.err));
+    assert_int_equal(id.len, 510);
+    buf_reset(&id);
+    key[0].n = 512;
+    assert_false(plan_id(mapped.p, key, &id, &mapped.err));
+    assert_string_equal(mapped.err.text, "the _id has 513 bytes; Elasticsearch takes 512");
+    assert_int_equal(id.len, 0);
+    buf_fini(&id);
+    fixture_fini(&plain);
+    fixture_fini(&mapped);
+}
+
+/* ---- mistakes that only the table shows */
+
+static void mistakes(void **state)
+{
+    static const struct {
+        const char *text, *error;
+    } cases[] = {
+        {THING "rename: {nam: x}\n",
+         "m.yaml:4:10: ks.thing has no column \"nam\"; did you mean \"num\""},
+        {THING "rename: {txt: num}\n",
+         "m.yaml:4:15: columns \"num\" and \"txt\" both become field \"num\""},
+        {THING "rename: {num: txt}\n",
+         "m.yaml:4:15: columns \"num\" and \"txt\" both become field \"txt\""},
+        {THING "rename: {num: a.b}\n",
+         "m.yaml:4:15: field \"a.b\" has a dot, which makes an object of it; rename it"},
+        {THING "rename: {num: _id}\n",
+         "m.yaml:4:15: field \"_id\" has Elasticsearch's own meaning; rename it"},
+        {THING "steps:\n  - const: {_source: 1}\n",
+         "m.yaml:5:13: field \"_source\" has Elasticsearch's own meaning; rename it"},
+        {THING "steps:\n  - copy: {x: tct}\n",
+         "m.yaml:5:15: copy: there is no field \"tct\" at this step; did you mean \"txt\""},
+        {THING "steps:\n  - drop: [txt]\n  - copy: {x: txt}\n",
+         "m.yaml:6:15: copy: there is no field \"txt\" at this step; did you mean \"txt\""},
+        {THING "steps:\n  - drop: [pasword]\n",
+         "m.yaml:5:12: drop: there is no field \"pasword\" at this step"},
+        {THING "select: [c]\n",
+         "m.yaml:4:10: select leaves out \"a\", which comes first in the primary key"},
+        {THING "select: [a]\n",
+         "m.yaml:4:10: select must name the whole partition key; \"b\" is missing"},
+        {THING "select: [txt]\n", "m.yaml:4:10: select: \"txt\" is no column of the primary key"},
+        {"object: x\nsource: {table: thing, key: [a, c]}\ntarget: {index: i}\n",
+         "m.yaml:2:33: column 2 of the primary key of ks.thing is \"b\", not \"c\""},
+        {"object: x\nsource: {table: thing, key: [a, b]}\ntarget: {index: i}\n",
+         "m.yaml:2:30: the primary key of ks.thing has 4 columns, the mapping names 2"},
+        {"object: x\nsource: {table: thing}\ntarget: {index: i, id: \"{txt}\"}\n",
+         "m.yaml:3:24: the id needs field \"txt\", which is no column of the primary key; under "
+         "versioning: sequence "
+         "the id is made of key columns"},
+        {"object: x\nsource: {table: thing}\ntarget: {index: i, id: \"{q}\"}\n",
+         "m.yaml:3:24: the id needs field \"q\", which is not there; did you mean \"a\""},
+        {"object: x\nsource: {table: thing}\ntarget: {index: i, id: \"{a\"}\n",
+         "m.yaml:3:24: the id \"{a\" has a brace without its pair"},
+        {"object: x\nsource: {table: thing}\ntarget: {index: i, id: \"a}\"}\n",
+         "m.yaml:3:24: the id \"a}\" has a brace without its pair"},
+        {"object: x\nsource: {table: thing}\ntarget: {index: i, id: \"one\"}\n",
+         "m.yaml:3:24: the id \"one\" is the same for every row"},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct fixture f;
+        fixture_init(&f, cases[i].text);
+        assert_null(f.p);
+        assert_int_equal(f.err.kind, ERR_USER);
+        assert_string_equal(f.err.text, cases[i].error);
+        fixture_fini(&f);
+    }
+}
+
+/* ---- what an id asks for */
+
+static void good_queries(void **state)
+{
+    static const struct {
+        const char *select, *id;
+        uint16_t bound;
+        uint32_t count;
+        const char *cells; /* texts and numbers, by blanks */
+        uint16_t after;
+    } cases[] = {
+        {"", "\"x,7\"", 2, 1, "x 7", 0},
+        {"", "\"x,-7\"", 2, 1, "x -7", 0},
+        {"select: [a, b, c]\n", "\"x,7,p,q\"", 3, 1, "x 7 p,q", 0},
+        {"", "{\"A\":\"x\",\"b\":7}", 2, 1, "x 7", 0},
+        {"", "{\"b\":\"7\",\"a\":\"x\",\"c\":\"y\",\"d\":1}", 4, 1, "x 7 y 1", 0},
+        {"", "{\"a\":[\"x\",\"y\"],\"b\":[1,2]}", 2, 4, "x 1 x 2 y 1 y 2", 0},
+        {"", "{\"a\":\"x\",\"b\":7,\"d\":1}", 2, 1, "x 7", 1},
+        {"", "{\"a\":\"x\",\"b\":7,\"c\":\"y\",\"Flag\":true,\"txt\":[\"p\",\"\"]}", 3, 1, "x 7 y",
+         2},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct fixture f;
+        struct plan_query q;
+        const char *reason = "";
+        char yaml[512], got[256] = "";
+        snprintf(yaml, sizeof yaml, THING "%s", cases[i].select);
+        arena_reset(&mem);
+        fixture_init(&f, yaml);
+        assert_string_equal(f.err.text, "");
+        assert_true(plan_query(f.p, json(cases[i].id), &mem, &q, &reason, &f.err));
+        assert_int_equal(q.bound, cases[i].bound);
+        assert_int_equal(q.count, cases[i].count);
+        assert_int_equal(q.after_count, cases[i].after);
+        for (uint32_t n = 0; n < q.count * q.bound; n++) {
+            size_t len = strlen(got);
+            struct slice c = q.cells[n];
+            if (n % q.bound == 1 || n % q.bound == 3)
+                snprintf(got + len, sizeof got - len, "%s%d", n ? " " : "", (int32_t)load_u32(c.p));
+            else
+                snprintf(got + len, sizeof got - len, "%s%.*s", n ? " " : "", (int)c.n,
+                         (const char *)c.p);
+        }
+        assert_string_equal(got, cases[i].cells);
+        fixture_fini(&f);
+    }
+}
+
+static void bad_queries(void **state)
+{
+    static const struct {
+        const char *id, *reason, *text;
+    } cases[] = {
+        {"7", "bad_id", "an id is a string, or an object of columns"},
+        {"null", "bad_id", "an id is a string, or an object of columns"},
+        {"[\"x\"]", "bad_id", "an id is a string, or an object of columns"},
+        {"\"x\"", "bad_id", "2 values with commas between them are wanted"},
+        {"\"\"", "bad_id", "2 values with commas between them are wanted"},
+        {"\",7\"", "empty_id", "empty value for a"},
+        {"\"x,y\"", "bad_value", NULL},
+        {"{}", "no_partition_key", "has no value for a of the partition key"},
+        {"{\"a\":\"x\"}", "no_partition_key", "has no value for b of the partition key"},
+        {"{\"c\":\"x\"}", "no_partition_key", "has no value for a of the partition key"},
+        {"{\"nope\":\"x\"}", "unknown_column", "ks.thing has no column \"nope\""},
+        {"{\"list\":\"x\",\"a\":\"x\",\"b\":1}", "bad_value", NULL},
+        {"{\"num\":1,\"a\":\"x\",\"b\":1}", "unknown_column",
+         "ks.thing has no column \"num\" in its documents"},
+        {"{\"a\":\"x\",\"A\":\"y\",\"b\":1}", "bad_id", "column a is there twice"},
+        {"{\"a\":null,\"b\":1}", "bad_value", "a value of a is null, a list or an object"},
+        {"{\"a\":[],\"b\":1}", "empty_id", "an empty list for a"},
+        {"{\"a\":[[\"x\"]],\"b\":1}", "bad_value", "a value of a is null, a list or an object"},
+        {"{\"a\":\"x\",\"b\":1.5}", "bad_value", NULL},
+        {"{\"a\":\"x\",\"b\":99999999999}", "bad_value", NULL},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct fixture f;
+        struct plan_query q;
+        const char *reason = "";
+        arena_reset(&mem);
+        fixture_init(&f, THING "steps:\n  - drop: [num]\n");
+        assert_false(plan_query(f.p, json(cases[i].id), &mem, &q, &reason, &f.err));
+        assert_int_equal(f.err.kind, ERR_REJECT);
+        assert_string_equal(reason, cases[i].reason);
+        if (cases[i].text)
+            assert_string_equal(f.err.text, cases[i].text);
+        fixture_fini(&f);
+    }
+}
+
+static void too_many_keys(void **state)
+{
+    struct fixture f;
+    struct plan_query q;
+    const char *reason = "";
+    struct buf b;
+
+    (void)state;
+    arena_reset(&mem);
+    fixture_init(&f, THING);
+    buf_init(&b, 1 << 20);
+    for (int half = 0; half < 2; half++) {
+        buf_add_str(&b, half ? "],\"b\":[1" : "{\"a\":[\"x\"");
+        for (int i = 0; i < 101; i++)
+            buf_printf(&b, half ? ",%d" : ",\"%d\"", i);
+    }
+    buf_add_str(&b, "]}");
+    assert_false(plan_query(f.p, json(buf_cstr(&b)), &mem, &q, &reason, &f.err));
+    assert_string_equal(reason, "too_many_keys");
+    buf_fini(&b);
+    fixture_fini(&f);
+}
+
+static void conditions(void **state)
+{
+    struct fixture f;
+    struct plan_query q;
+    const char *reason = "";
+
+    (void)state;
+    arena_reset(&mem);
+    fixture_init(&f, THING);
+    assert_true(plan_query(f.p, json("{\"a\":\"A\",\"b\":1,\"d\":[2,3],\"txt\":\"\"}"), &mem, &q,
+                           &reason, &f.err));
+    struct slice *empty = encode_row(f.s, json(FULL), &mem),
+                 *null = encode_row(f.s, json(ROW), &mem);
+    assert_int_equal(q.after_count, 2);
+    assert_true(plan_filter_holds(&q.after[0], empty));
+    assert_true(plan_filter_holds(&q.after[1], empty));
+    assert_false(plan_filter_holds(&q.after[1], null)); /* null is not empty */
+    fixture_fini(&f);
+}
+
+/* ---- preserve */
+
+static void preserves(void **state)
+{
+    static const struct {
+        const char *yaml, *field;
+        bool want;
+    } cases[] = {
+        {"preserve: [p]\n", "p", true},
+        {"preserve: [p]\n", "q", false},
+        {"preserve: [txt]\n", "txt", false}, /* ours, also where the row has no value for it */
+        {"nulls: omit\npreserve: all\n", "txt", false},
+        {"preserve: all\n", "q", true},
+        {"preserve: all\nsteps:\n  - drop: [txt]\n", "txt", false}, /* dropped on purpose */
+        {"preserve: [txt]\nsteps:\n  - drop: [txt]\n", "txt",
+         true}, /* left to another writer on purpose */
+        {"preserve: all\nrename: {txt: t}\n", "txt", true},
+        {"", "q", false},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct fixture f;
+        char yaml[512];
+        snprintf(yaml, sizeof yaml, THING "%s", cases[i].yaml);
+        fixture_init(&f, yaml);
+        assert_string_equal(f.err.text, "");
+        assert_int_equal(plan_preserves(f.p, slice_str(cases[i].field)), cases[i].want);
+        assert_int_equal(plan_has_preserve(f.p), cases[i].yaml[0] != 0);
+        fixture_fini(&f);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(sunbird_documents),
+        cmocka_unit_test(documents),
+        cmocka_unit_test(altered_and_bad_values),
+        cmocka_unit_test(statements),
+        cmocka_unit_test(ids),
+        cmocka_unit_test(long_ids),
+        cmocka_unit_test(mistakes),
+        cmocka_unit_test(good_queries),
+        cmocka_unit_test(bad_queries),
+        cmocka_unit_test(too_many_keys),
+        cmocka_unit_test(conditions),
+        cmocka_unit_test(preserves),
+    };
+    return cmocka_run_group_tests(tests, start, stop);
+}
