@@ -13,8 +13,7 @@ struct http_client {
     CURL *easy;
     struct curl_slist *headers; /* of the call under way */
     struct buf answer;
-    struct slice unsent; /* of the body */
-    size_t body_bytes;
+    unsigned tries;      /* of the call under way: requests begun */
     char *authorization; /* "Authorization: ..."; a secret */
     struct clock *clock;
     struct cancel *cancel;
@@ -36,27 +35,17 @@ static size_t on_answer(char *p, size_t size, size_t n, void *ctx)
     return c->answer.full ? 0 : size * n;
 }
 
-static size_t on_body(char *p, size_t size, size_t n, void *ctx)
-{
-    struct http_client *c = ctx;
-    size_t most = size * n < c->unsent.n ? size * n : c->unsent.n;
-    struct slice part;
-
-    if (most && slice_take(&c->unsent, most, &part))
-        memcpy(p, part.p, part.n);
-    return most;
-}
-
 /* curl sends a request again by itself when a kept connection breaks before the answer begins, also
- * a POST that may have been worked on. Refusing to go back ends that: whether to send again is not
- * ours to decide. */
-static int on_rewind(void *ctx, curl_off_t offset, int origin)
+ * a POST that may have been worked on. Whether to send again is not ours to decide. */
+static int on_request(void *ctx, char *address, char *local, int port, int local_port)
 {
     struct http_client *c = ctx;
 
-    (void)offset;
-    (void)origin;
-    return c->unsent.n == c->body_bytes ? CURL_SEEKFUNC_OK : CURL_SEEKFUNC_FAIL;
+    (void)address;
+    (void)local;
+    (void)port;
+    (void)local_port;
+    return c->tries++ ? CURL_PREREQFUNC_ABORT : CURL_PREREQFUNC_OK;
 }
 
 struct http_client *http_client_new(const struct http_options *o, struct err *err)
@@ -93,10 +82,8 @@ struct http_client *http_client_new(const struct http_options *o, struct err *er
     curl_easy_setopt(c->easy, CURLOPT_ERRORBUFFER, c->why);
     curl_easy_setopt(c->easy, CURLOPT_WRITEFUNCTION, on_answer);
     curl_easy_setopt(c->easy, CURLOPT_WRITEDATA, c);
-    curl_easy_setopt(c->easy, CURLOPT_READFUNCTION, on_body);
-    curl_easy_setopt(c->easy, CURLOPT_READDATA, c);
-    curl_easy_setopt(c->easy, CURLOPT_SEEKFUNCTION, on_rewind);
-    curl_easy_setopt(c->easy, CURLOPT_SEEKDATA, c);
+    curl_easy_setopt(c->easy, CURLOPT_PREREQFUNCTION, on_request);
+    curl_easy_setopt(c->easy, CURLOPT_PREREQDATA, c);
     if (o->ca_file)
         curl_easy_setopt(c->easy, CURLOPT_CAINFO, o->ca_file);
     if (o->username) {
@@ -160,8 +147,9 @@ static void set_method(struct http_client *c, const struct http_request *r)
     curl_easy_setopt(c->easy, CURLOPT_NOBODY, 0L);
     if (body) {
         curl_easy_setopt(c->easy, CURLOPT_POST, 1L);
-        curl_easy_setopt(c->easy, CURLOPT_POSTFIELDS, NULL); /* by on_body */
         curl_easy_setopt(c->easy, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)r->body.n);
+        /* a small one leaves together with the head */
+        curl_easy_setopt(c->easy, CURLOPT_POSTFIELDS, r->body.n ? (const char *)r->body.p : "");
     } else if (strcmp(r->method, "HEAD") == 0) {
         curl_easy_setopt(c->easy, CURLOPT_NOBODY, 1L);
     } else {
@@ -169,8 +157,6 @@ static void set_method(struct http_client *c, const struct http_request *r)
     }
     if (strcmp(r->method, "HEAD") != 0)
         curl_easy_setopt(c->easy, CURLOPT_CUSTOMREQUEST, r->method);
-    c->unsent = body ? r->body : slice_of("", 0);
-    c->body_bytes = c->unsent.n;
 }
 
 /* Until the transfer has ended; false when it was cancelled. */
@@ -274,7 +260,7 @@ static bool explain(struct http_client *c, const struct http_request *r, CURLcod
         return err_set(err, ERR_RETRY, "%s %s: TLS: %s", r->method, url, why);
     case CURLE_PARTIAL_FILE:
         return err_set(err, ERR_RETRY, "%s %s: the answer was cut off: %s", r->method, url, why);
-    case CURLE_SEND_FAIL_REWIND:
+    case CURLE_ABORTED_BY_CALLBACK: /* on_request */
     case CURLE_GOT_NOTHING:
         return err_set(err, ERR_RETRY, "%s %s: connection closed without an answer", r->method,
                        url);
@@ -323,6 +309,7 @@ bool http_call(struct http_client *c, const struct http_request *r, struct http_
 
     buf_reset(&c->answer);
     c->why[0] = '\0';
+    c->tries = 0;
     set_headers(c, r);
     set_method(c, r);
     curl_easy_setopt(c->easy, CURLOPT_URL, r->url);
