@@ -11,7 +11,7 @@
 #include "config/load.h"
 
 const struct command *const commands[] = {
-    &command_sync, &command_check,   &command_runs,      &command_failures,
+    &command_sync, &command_serve,   &command_check,     &command_runs, &command_failures,
     &command_help, &command_version, &command_reference, NULL,
 };
 
