@@ -16,7 +16,11 @@ static void add_string(struct buf *out, struct slice s)
 
 static void add_bytes(struct buf *out, struct slice s)
 {
-    buf_add_u32(out, s.p ? (uint32_t)s.n : UINT32_MAX);
+    if (!s.p) {
+        buf_add_u32(out, UINT32_MAX);
+        return;
+    }
+    buf_add_u32(out, (uint32_t)s.n);
     buf_add_slice(out, s);
 }
 

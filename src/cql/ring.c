@@ -326,10 +326,9 @@ static void map_add(struct ring_map *m, size_t *pool_used, int64_t start, int64_
 {
     if (start == end)
         return;
-    struct ring_range *last = m->count ? &m->ranges[m->count - 1] : NULL;
-    if (last && last->replica_count == count &&
-        memcmp(m->pool + *pool_used - count, replicas, count * sizeof *replicas) == 0) {
-        last->end = end;
+    if (m->count && m->ranges[m->count - 1].replica_count == count &&
+        (!count || memcmp(m->pool + *pool_used - count, replicas, count * sizeof *replicas) == 0)) {
+        m->ranges[m->count - 1].end = end;
         return;
     }
     if (count)

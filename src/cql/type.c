@@ -4,7 +4,8 @@
 
 static bool out_of_memory(struct err *err)
 {
-    return err_set(err, ERR_SYSTEM, "no room left for the types of columns");
+    err_set(err, ERR_SYSTEM, "no room left for the types of columns");
+    return false;
 }
 
 static bool copy_slice(struct arena *mem, struct slice s, struct slice *out, struct err *err)
@@ -37,7 +38,8 @@ static struct type *type_make(struct arena *mem, enum type_kind kind, size_t cou
 
 static bool short_option(struct err *err)
 {
-    return err_set(err, ERR_RETRY, "a column's type is cut short");
+    err_set(err, ERR_RETRY, "a column's type is cut short");
+    return false;
 }
 
 static bool take_string(struct slice *in, struct slice *out)
@@ -99,7 +101,7 @@ static bool parse_class_at(struct slice text, struct arena *mem, int depth, enum
 static bool take_option(struct slice *in, struct arena *mem, int depth, const struct type **out,
                         struct err *err)
 {
-    struct slice text;
+    struct slice text = SLICE_NULL;
     uint16_t id;
     uint16_t count;
 
@@ -154,7 +156,8 @@ struct reader {
 
 static bool bad_text(struct reader *r, const char *what)
 {
-    return err_set(r->err, r->kind, "type text: %s", what);
+    err_set(r->err, r->kind, "type text: %s", what);
+    return false;
 }
 
 static void skip(struct reader *r, size_t n)
@@ -327,7 +330,7 @@ static bool read_user_class(struct reader *r, int depth, const struct type **out
         return r->err->kind ? false : bad_text(r, "a user type without a name");
     while (take_sign(r, ',')) {
         struct slice field;
-        const struct type *arg;
+        const struct type *arg = NULL;
         if (!hex_text(r, take_word(r, ":,()"), &field))
             return false;
         if (!take_sign(r, ':'))
@@ -393,7 +396,7 @@ static bool read_class(struct reader *r, int depth, const struct type **out)
     if (row->kind == TYPE_UDT)
         return read_user_class(r, depth, out);
     do {
-        const struct type *arg;
+        const struct type *arg = NULL;
         if (row->kind == TYPE_VECTOR && l.count == 1)
             break;
         if (!read_class(r, depth + 1, &arg) || !arg_add(r, &l, SLICE_NULL, arg))
@@ -404,7 +407,7 @@ static bool read_class(struct reader *r, int depth, const struct type **out)
         return false;
     if (!take_sign(r, ')'))
         return bad_text(r, "a bracket is not closed");
-    if (row->args > 0 && l.count != (size_t)row->args)
+    if (!l.count || (row->args > 0 && l.count != (size_t)row->args))
         return bad_text(r, "a class has the wrong number of arguments");
     if (row->kind == TYPE_CUSTOM) { /* frozen and reversed say nothing about bytes */
         *out = l.types[0];
@@ -502,7 +505,7 @@ static bool read_cql_args(struct reader *r, int depth, const struct cql_row *row
     uint32_t dimension = 0;
 
     do {
-        const struct type *arg;
+        const struct type *arg = NULL;
         if (row->kind == TYPE_VECTOR && l.count == 1) {
             if (!take_dimension(r, ">", &dimension))
                 return false;
@@ -529,7 +532,7 @@ static bool read_cql_args(struct reader *r, int depth, const struct cql_row *row
 
 static bool read_cql(struct reader *r, int depth, const struct type **out)
 {
-    struct slice name;
+    struct slice name = SLICE_NULL;
 
     if (depth >= TYPE_DEPTH_MAX)
         return err_set(r->err, r->kind, "type text: more than %d levels deep", TYPE_DEPTH_MAX);
