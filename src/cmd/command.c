@@ -51,9 +51,12 @@ int command_exit_code(enum err_kind kind)
 /* ---- signals --------------------------------------------------------------------------------- */
 
 static struct cancel *signal_cancel; /* the context's; a handler can be given nothing else */
+static bool on_terminal;             /* where ^C stands on the line already */
 
+/* The text's first byte ends a line that a terminal may be in the middle of. */
 static void say_from_handler(const char *text)
 {
+    text += on_terminal ? 0 : 1;
     ssize_t n = write(STDERR_FILENO, text, strlen(text));
 
     (void)n;
@@ -81,6 +84,7 @@ static void catch_signals(struct cancel *cancel)
     struct sigaction ignore = {.sa_handler = SIG_IGN};
 
     signal_cancel = cancel;
+    on_terminal = isatty(STDERR_FILENO) == 1;
     sigemptyset(&on.sa_mask);
     sigaction(SIGINT, &on, NULL);
     sigaction(SIGTERM, &on, NULL);
