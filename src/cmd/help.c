@@ -367,7 +367,9 @@ static void print_man(struct buf *out)
     buf_add_str(
         out, "# FILES\n\n_/etc/cass2es/cass2es.yaml_\n\tSettings, unless *--config* names another "
              "file.\n\n_~/.local/state/cass2es/journal.db_\n\tThe journal: runs, their progress "
-             "and their failures.\n");
+             "and their failures.\n\n# ENVIRONMENT\n\n"
+             "Each option is a variable, too: *CASS2ES\\_* and its name in capitals, with "
+             "\\_ for -. Proxy variables are honoured for HTTP.\n");
 }
 
 /* ---- doc/reference --------------------------------------------------------------------------- */
