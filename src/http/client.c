@@ -4,6 +4,7 @@
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 enum { POLL_MS = 1000, URL_SHOWN_BYTES = 200 };
@@ -48,6 +49,16 @@ static int on_request(void *ctx, char *address, char *local, int port, int local
     return c->tries++ ? CURL_PREREQFUNC_ABORT : CURL_PREREQFUNC_OK;
 }
 
+/* So it is before it connects for the second try. */
+static curl_socket_t on_socket(void *ctx, curlsocktype purpose, struct curl_sockaddr *to)
+{
+    struct http_client *c = ctx;
+
+    (void)purpose;
+    return c->tries ? CURL_SOCKET_BAD
+                    : socket(to->family, to->socktype | SOCK_CLOEXEC, to->protocol);
+}
+
 struct http_client *http_client_new(const struct http_options *o, struct err *err)
 {
     static pthread_once_t once = PTHREAD_ONCE_INIT;
@@ -84,6 +95,8 @@ struct http_client *http_client_new(const struct http_options *o, struct err *er
     curl_easy_setopt(c->easy, CURLOPT_WRITEDATA, c);
     curl_easy_setopt(c->easy, CURLOPT_PREREQFUNCTION, on_request);
     curl_easy_setopt(c->easy, CURLOPT_PREREQDATA, c);
+    curl_easy_setopt(c->easy, CURLOPT_OPENSOCKETFUNCTION, on_socket);
+    curl_easy_setopt(c->easy, CURLOPT_OPENSOCKETDATA, c);
     if (o->ca_file)
         curl_easy_setopt(c->easy, CURLOPT_CAINFO, o->ca_file);
     if (o->username) {
@@ -223,6 +236,8 @@ static bool explain(struct http_client *c, const struct http_request *r, CURLcod
     curl_off_t connected_us = 0;
 
     add_url(url, r->url);
+    if (code == CURLE_COULDNT_CONNECT && c->tries) /* on_socket */
+        code = CURLE_GOT_NOTHING;
     switch (code) {
     case CURLE_WRITE_ERROR:
         return err_set(err, ERR_REJECT, "%s %s: the answer is longer than %zu bytes", r->method,

@@ -275,6 +275,7 @@ static void no_second_try(void **state)
     struct server s;
     struct http_answer a;
     struct err err = {0};
+    bool sent = false;
 
     (void)state;
     server_start(&s, steps, 3);
@@ -284,12 +285,14 @@ static void no_second_try(void **state)
     AUTO(http_client) struct http_client *c = http_client_new(&o, &err);
     struct http_request r = post(url);
     assert_true(http_call(c, &r, &a, NULL, &err));
-    assert_false(http_call(c, &r, &a, NULL, &err));
+    assert_false(http_call(c, &r, &a, &sent, &err));
     assert_string_equal(err.text, want);
     assert_int_equal(err.kind, ERR_RETRY);
+    assert_true(sent);
     assert_string_equal(s.seen[2], "");
     assert_true(http_call(c, &r, &a, NULL, &err)); /* the client is fit for use */
     server_stop(&s);
+    assert_int_equal(s.connections, 2);
 }
 
 static void *fire(void *ctx)
