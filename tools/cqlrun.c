@@ -23,7 +23,7 @@
 #include "base/text.h"
 #include "cql/cql.h"
 
-enum { BOUND_MAX = 16 };
+enum { BOUND_MAX = 16, SCAN_TRIES = 60 };
 
 struct run {
     struct cql_cluster *cluster;
@@ -39,6 +39,13 @@ struct run {
     struct buf out;
     bool failed;
 };
+
+static void sleep_ms(long ms)
+{
+    struct timespec t = {.tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000};
+
+    nanosleep(&t, NULL);
+}
 
 static void print_line(struct run *r)
 {
@@ -272,7 +279,14 @@ static bool scan_range(struct scan *s, struct cql_session *session, const struct
 
     if (!pager)
         return false;
-    while (cql_pager_next(pager, &page, err)) {
+    for (int tries = 0; tries < SCAN_TRIES;) {
+        if (!cql_pager_next(pager, &page, err)) {
+            if (err->kind != ERR_RETRY)
+                return err->kind == ERR_NONE;
+            tries++;
+            sleep_ms(500);
+            continue;
+        }
         struct row_cursor cursor = page_rows(&page);
         struct slice cells[64];
         uint64_t rows = 0;
@@ -285,8 +299,9 @@ static bool scan_range(struct scan *s, struct cql_session *session, const struct
         atomic_fetch_add(&s->rows, rows);
         atomic_fetch_add(&s->pages, 1);
         atomic_fetch_add(&s->bytes, page.rows.n);
+        tries = 0;
     }
-    return err->kind == ERR_NONE;
+    return false;
 }
 
 static void *scan_main(void *arg)
@@ -416,9 +431,7 @@ static bool run_dot(struct run *r, char *line, struct err *err)
     } else if (!strcmp(word, ".state")) {
         unhex(a[0], &r->state);
     } else if (!strcmp(word, ".sleep")) {
-        long ms = strtol(a[0], NULL, 10);
-        struct timespec t = {.tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000};
-        nanosleep(&t, NULL);
+        sleep_ms(strtol(a[0], NULL, 10));
     } else if (!strcmp(word, ".schema")) {
         return print_schema(r, a[0], a[1], err);
     } else if (!strcmp(word, ".find")) {

@@ -452,3 +452,16 @@ def test_a_scan_finds_what_the_driver_finds(db, keyspace, large, way):
     with Run(*WAYS[way]) as r:
         (out,) = r.ok(".rows 3000", f".scan {keyspace} {large} p,c,v 4")
         assert out["rows"] == PARTITIONS * ROWS and out["ranges"] >= 16
+
+
+@pytest.mark.long
+def test_a_server_that_wants_a_client_certificate():
+    started = servers.ensure("cassandra-mtls")
+    try:
+        at = servers.address("cassandra-mtls")
+        with Run("-t", "-c", servers.tls("client.pem"), "-y", servers.tls("client.key"), host=at.host, port=at.port) as r:
+            assert "5.0.4" in r.ok(".describe")[0]
+        e = refused("-t", "-x", "3000", host=at.host, port=at.port)
+        assert e["error"] == "reach" and "client certificate" in e["text"], e
+    finally:
+        servers.stop(*started)
