@@ -326,12 +326,15 @@ static void share(struct keyed *k, uint32_t element, const struct seen *seen)
     k->shared[k->shared_count++] = (struct shared){element, seen};
 }
 
-/* The key is a document of an earlier element. An element with conditions is not the owner for
- * others: the row may not fulfil them. */
+/* The key is a document of an earlier element. An element with conditions neither owns a document
+ * for others nor takes theirs: whether the row fulfils the conditions shows only when it is read.
+ */
 static bool seen_before(struct keyed *k, uint32_t element, const struct plan_query *q,
                         const struct slice *key, struct seen **out)
 {
     *out = NULL;
+    if (q->after_count)
+        return false;
     buf_reset(&k->text);
     for (uint16_t i = 0; i < plan_key_count(k->plan); i++) {
         buf_add_u32(&k->text, (uint32_t)key[i].n);
@@ -342,7 +345,7 @@ static bool seen_before(struct keyed *k, uint32_t element, const struct plan_que
         share(k, element, e->value);
         return true;
     }
-    if (q->after_count || k->seen.len >= SEEN_MAX)
+    if (k->seen.len >= SEEN_MAX)
         return false;
     struct seen *new = arena_zalloc(&k->call_mem, sizeof *new);
     if (new)

@@ -12,10 +12,10 @@
 #include <inttypes.h>
 #include <stdio.h>
 
+#include "../mapping/tables.h"
 #include "base/text.h"
 #include "engine/keyed.h"
 #include "http/client.h"
-#include "../mapping/tables.h"
 
 enum { ROWS = 400, DOCS = 400, TICKETS = 64 };
 
@@ -1055,8 +1055,11 @@ static void elements_are_conserved(void **state)
     assert_int_equal(results[3].counts.documents, 1);
     assert_true(results[3].ok);
     assert_int_equal(results[4].outcome, KEYED_MISSING);
-    assert_int_equal(results[5].counts.merged, 2); /* p-c and p-d are the first element's already */
-    assert_int_equal(results[5].counts.documents, 1);
+    /* with conditions: read by itself, also where it is another element's document */
+    assert_int_equal(results[5].counts.rows, 3);
+    assert_int_equal(results[5].counts.filtered, 1);
+    assert_int_equal(results[5].counts.documents, 2);
+    assert_int_equal(results[5].counts.merged, 0);
     assert_true(results[5].ok);
     assert_string_equal(results[6].reason, "no_partition_key");
     assert_int_equal(results[7].outcome, KEYED_MISSING);
