@@ -160,6 +160,8 @@ class HttpPeer:
             stream.readline()
         else:
             body = stream.read(int(low.get("content-length", 0)))
+            if len(body) < int(low.get("content-length", 0)):
+                return False  # the client died while it sent
         with self.changed:
             req = Request(len(self.calls) + 1, conn, line[0], line[1], headers, body)
             self.calls.append(req)
