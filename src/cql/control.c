@@ -64,6 +64,9 @@ static bool control_read(struct control *t, bool events)
     t->refresh_ms = t->heard_ms + REFRESH_MS;
     if (now) {
         t->node = now->asked;
+        /* Whatever UP was said while nobody listened. */
+        for (size_t i = 0; events && i < now->node_count; i++)
+            atomic_store(&now->nodes[i]->down, false);
         cluster_publish(c, now);
         return true;
     }

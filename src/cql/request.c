@@ -218,7 +218,7 @@ static bool execute(struct cql_session *s, struct request *r, struct link *l, st
 
 bool request_execute(struct cql_session *s, struct request *r, struct err *err)
 {
-    return execute(s, r, r->link, err);
+    return link_connect(s, r->link, err) && execute(s, r, r->link, err);
 }
 
 bool request_start(struct cql_session *s, struct request *r, struct err *err)
