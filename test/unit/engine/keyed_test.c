@@ -197,7 +197,7 @@ static void apply_item(const struct json *meta, struct slice source)
     int i = doc_find(id);
     bool conflict =
         condition ? i < 0 || strtoll((const char *)condition->text.p, NULL, 10) != docs[i].seq_no
-                  : i >= 0;
+                  : i >= 0 && !strcmp(op, "create");
     char text[512];
 
     buf_printf(&answer, "{\"%s\":{\"_id\":\"%s\",", op, id);
