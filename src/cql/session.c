@@ -175,6 +175,8 @@ bool cql_run(struct cql_session *s, const char *text, struct err *err)
         arena_reset(&s->scratch);
         ok = conn_wait(l->conn, &r.call, err) &&
              call_result(l->conn, &r.call, &s->scratch, &result, &server, err);
+        if (!ok && err->kind == ERR_REJECT)
+            err->kind = ERR_USER; /* it has no values: the statement itself is wrong */
         break;
     }
     request_fini(&r);
