@@ -1,0 +1,43 @@
+/*
+ * cmd/sync.h - what the two kinds of sync share: ids to the Sync API, rows to a file.
+ *
+ * Threads: the main thread alone. err as everywhere: the caller's, set on false.
+ */
+#pragma once
+#include <stdbool.h>
+
+#include "base/buf.h"
+#include "cmd/command.h"
+#include "cmd/screen.h"
+#include "cql/cql.h"
+#include "journal/journal.h"
+
+/* Freed by sync.c, also after an error. */
+struct sync {
+    const struct config *config;
+    struct context *ctx;
+    struct journal *journal;
+    struct run *run;
+    struct cql_cluster *cluster;
+    struct schema *schema;
+    struct screen *screen;
+    bool resumed;
+};
+
+/* Opens the journal and begins, or goes on with, the run of these settings and `more_identity`
+ * (lines name=value). */
+bool sync_begin(struct sync *s, const char *more_identity, struct err *err);
+/* Ends the run: finished, or interrupted where err is set. err takes the journal's own error only
+ * if it was not set. */
+bool sync_end(struct sync *s, const char *summary, int exit_code, struct err *err);
+
+void sync_start_screen(struct sync *s, const char *unit);
+void sync_print(struct buf *text, bool to_stderr);
+void sync_add_how_to_go_on(struct sync *s, struct buf *text);
+/* The first few kinds of failures, so that nobody needs to look further for the common case. */
+void sync_add_failures(struct sync *s, struct buf *text);
+
+/* Rows of a table to --to. */
+bool sync_rows(struct sync *s, int *exit_code, struct err *err);
+/* Ids to the Sync API, or to syncIds.csv. */
+bool sync_ids(struct sync *s, int *exit_code, struct err *err);

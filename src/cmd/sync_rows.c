@@ -1,0 +1,160 @@
+/*
+ * cmd/sync_rows.c - cass2es sync --to: every row of a table as a line of JSON.
+ */
+#include <string.h>
+
+#include "base/log.h"
+#include "base/text.h"
+#include "cmd/connect.h"
+#include "cmd/sync.h"
+#include "engine/copy.h"
+
+enum { LOOK_MS = 100, COPY_WORKERS = 8 };
+
+static void copy_json(struct buf *b, const char *id, const char *to, const struct copy_counts *c,
+                      int exit_code)
+{
+    buf_printf(
+        b,
+        "{\"run\":\"%s\",\"exit_code\":%d,\"rows\":%llu,\"documents\":%llu,\"written\":%llu,"
+        "\"failed\":%llu,"
+        "\"nan_to_null\":%llu,\"bad_utf8\":%llu,\"year_out_of_range\":%llu,\"bytes\":%llu,\"to\":",
+        id, exit_code, (unsigned long long)c->rows, (unsigned long long)c->documents,
+        (unsigned long long)c->written, (unsigned long long)c->failed,
+        (unsigned long long)c->nan_to_null, (unsigned long long)c->bad_utf8,
+        (unsigned long long)c->year_out_of_range, (unsigned long long)c->bytes);
+    json_add_string(b, slice_str(to));
+    buf_add_byte(b, '}');
+}
+
+static void copy_text(struct sync *s, struct buf *b, const struct copy_counts *c, bool finished)
+{
+    struct show_table t = {0};
+
+    buf_printf(b, "%s.%s to %s: %s\n", s->schema->keyspace, s->schema->table, s->config->sync.to,
+               finished ? "all rows read" : "not finished");
+    show_row(&t, "run", "%s%s", run_id(s->run), s->resumed ? " (went on)" : "");
+    show_row_count(&t, "rows", c->rows);
+    show_row_count(&t, "written", c->written);
+    show_row_count(&t, "failed", c->failed);
+    if (c->unread_ranges)
+        show_row_count(&t, "ranges not read", c->unread_ranges);
+    if (c->nan_to_null)
+        show_row_count(&t, "NaN or infinite, written as null", c->nan_to_null);
+    if (c->bad_utf8)
+        show_row_count(&t, "not UTF-8, written with U+FFFD", c->bad_utf8);
+    if (c->year_out_of_range)
+        show_row_count(&t, "years outside 0-9999, signed", c->year_out_of_range);
+    show_table_end(&t, b);
+    if (c->failed || c->unread_ranges)
+        sync_add_failures(s, b);
+}
+
+static uint64_t journalled_length(struct sync *s, bool *ok, struct err *err)
+{
+    AUTO_STR char *text = NULL;
+    int64_t length = 0;
+
+    *ok = run_note(s->run, "file_length", &text, err);
+    if (text)
+        text_to_i64(slice_str(text), 0, INT64_MAX, &length);
+    return (uint64_t)length;
+}
+
+static bool copy_rows(struct sync *s, struct sink_file *file, struct copy_counts *counts,
+                      struct err *err)
+{
+    const struct config *c = s->config;
+    struct copy_options o = {
+        .run = s->run,
+        .clock = &s->ctx->clock,
+        .cancel = &s->ctx->cancel,
+        .retry_budget_ms = c->run.retry_budget_ms,
+        .cluster = s->cluster,
+        .schema = s->schema,
+        .file = file,
+        .resumable = strcmp(c->sync.to, "-") != 0,
+        .workers = c->sync.workers ? (unsigned)c->sync.workers : COPY_WORKERS,
+        .memory_bytes = c->sync.memory_bytes,
+        .strict_values = c->sync.strict_values,
+    };
+    struct copy *copy = copy_start(&o, err);
+
+    if (!copy)
+        return false;
+    sync_start_screen(s, "rows");
+    while (!copy_wait(copy, LOOK_MS)) {
+        struct copy_progress p;
+
+        copy_progress(copy, &p);
+        screen_update(s->screen, &(struct progress){.done = p.done,
+                                                    .before = p.before,
+                                                    .total = p.total,
+                                                    .failed = p.failed,
+                                                    .note = p.note});
+    }
+    screen_stop(TAKE(s->screen));
+    return copy_finish(copy, counts, err);
+}
+
+static int copy_verdict(const struct copy_counts *c, const struct err *err)
+{
+    if (err->kind != ERR_NONE)
+        return command_exit_code(err->kind);
+    if (!copy_conserved(c))
+        return EXIT_DEFECT;
+    return c->failed || c->unread_ranges ? EXIT_SOME_FAILED : EXIT_DONE;
+}
+
+/* What went to standard output is gone: an interrupted run can't be gone on with. */
+static bool start_over(struct sync *s, const char *identity, struct err *err)
+{
+    LOG(LOG_WARN, "start_over", F_STR("run", run_id(s->run)),
+        F_STR("why", "standard output can't be resumed: it starts over with all rows"));
+    if (!run_end(TAKE(s->run), RUN_FINISHED, EXIT_INTERRUPTED, "{}", err))
+        return false;
+    journal_close(TAKE(s->journal));
+    return sync_begin(s, identity, err);
+}
+
+bool sync_rows(struct sync *s, int *exit_code, struct err *err)
+{
+    const char *to = s->config->sync.to;
+    bool to_stdout = strcmp(to, "-") == 0;
+    struct copy_counts counts = {0};
+    struct buf text;
+    struct buf json;
+
+    s->cluster = connect_cassandra(s->config, s->ctx, err);
+    if (!s->cluster)
+        return false;
+    s->schema = connect_table(s->config, s->cluster, err);
+    if (!s->schema)
+        return false;
+    AUTO_STR char *identity = xsprintf("table=%s.%s\n", s->schema->keyspace, s->schema->table);
+    if (!sync_begin(s, identity, err) || (to_stdout && s->resumed && !start_over(s, identity, err)))
+        return false;
+    bool ok = true;
+    uint64_t length = journalled_length(s, &ok, err);
+    AUTO(sink_file) struct sink_file *file =
+        ok ? sink_file_open(to, length, s->config->sync.fresh || s->resumed, err) : NULL;
+    ok = file && copy_rows(s, file, &counts, err);
+    *exit_code = copy_verdict(&counts, err);
+
+    buf_init(&text, 64 << 10);
+    buf_init(&json, 64 << 10);
+    copy_json(&json, run_id(s->run), to, &counts, *exit_code);
+    if (s->config->output.json) {
+        buf_add_slice(&text, buf_slice(&json));
+        buf_add_byte(&text, '\n');
+    } else {
+        copy_text(s, &text, &counts, ok);
+        if (!ok && !to_stdout)
+            sync_add_how_to_go_on(s, &text);
+    }
+    sync_print(&text, to_stdout);
+    sync_end(s, buf_cstr(&json), *exit_code, err);
+    buf_fini(&text);
+    buf_fini(&json);
+    return err->kind == ERR_NONE;
+}
