@@ -79,7 +79,12 @@ def stores():
 
 @pytest.fixture
 def served(program, stores, elastic):
-    return Served(program, stores, elastic)
+    s = Served(program, stores, elastic)
+    yield s
+    elastic.always = None
+    if s.url and s.process.poll() is None:
+        r = s.stop()
+        assert r.code in (0, 130), r
 
 
 def test_a_batch_is_indexed_with_its_other_names(served, elastic, stores):

@@ -10,6 +10,8 @@ import time
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 BIN = pathlib.Path(os.environ.get("CASS2ES_BIN") or ROOT / "build" / "gcc" / "cass2es").absolute()
 
+SANITIZER = re.compile(rb"(Address|Thread|Leak|UndefinedBehavior)Sanitizer|runtime error:")
+
 
 class Result:
     def __init__(self, code, out, err, seconds):
@@ -55,6 +57,7 @@ class Program:
             p.kill()
             out, err = p.communicate()
             raise AssertionError("still running after %s s\n%s\n%s" % (timeout, out.decode(errors="replace")[-2000:], err.decode(errors="replace")[-6000:]))
+        assert not SANITIZER.search(err), err.decode(errors="replace")[:8000]
         return Result(p.returncode, out.decode(errors="replace"), err.decode(errors="replace"), time.monotonic() - p.began)
 
     def run(self, *args, timeout=30, **more):
