@@ -9,7 +9,7 @@ import time
 import pytest
 
 from flow import Job, says, sunbird
-from peer_cql import call
+from peer_cql import OVERLOADED, call, error
 from peer_http import Reply, SyncApi
 from program import wait_for_text
 
@@ -411,6 +411,96 @@ def test_a_journal_that_is_busy_is_waited_for(job, api, program):
     threading.Timer(0.5, lambda: (db.execute("ROLLBACK"), db.close())).start()
     says(job.run(ids=["b"]), code=0)
     assert api.ids() == ["a", "b"]
+
+
+def killed_at_call(job, api, program, number, *flags, **params):
+    """Kills the run while its call of this number hangs; returns the ids in flight."""
+    api.script(number, Reply(fault="hang"))
+    p = job.start(*flags, **params)
+    api.wait_for(lambda calls: len(calls) >= number)
+    program.kill(p)
+    out = []
+    for e in api.calls[-1].json["request"]["objectIds"]:
+        out += e["userId"] if isinstance(e, dict) else [e]
+    return out
+
+
+def test_ids_of_another_column_survive_a_kill(job, api, ring, program):
+    ring.tables["sunbird_courses", "course_batch"].put([("do_%03d" % c, "b%03d" % c, "n") for c in range(60)])
+    args = {"ids": ["b%03d" % c for c in range(0, 60, 2)], "table": "course_batch", "type": "batch", "block": 4}
+    flying = killed_at_call(job, api, program, 3, "--id-column", "batchid", **args)
+    says(job.run("--id-column", "batchid", **args), code=0)
+    at_least_once(api, ["do_%03d" % c for c in range(0, 60, 2)], flying)
+
+
+def test_objects_per_block_survive_a_kill(job, api, ring, program):
+    ring.tables["sunbird_courses", "user_enrolments"].put([("u%03d" % u, "c%d" % k, "b", True) for u in range(50) for k in range(3)])
+    args = {"table": "user_enrolments", "type": "user_course", "block": 7}
+    flying = killed_at_call(job, api, program, 3, **args)
+    says(job.run(**args), code=0)
+    sent = collections.Counter(api.ids())
+    assert set(sent) == {"u%03d" % u for u in range(50)} and {u for u, n in sent.items() if n > 1} <= set(flying)
+
+
+def test_awaited_calls_survive_a_kill(job, api, program):
+    flying = killed_at_call(job, api, program, 3, "--await", ids=IDS, block=4)
+    says(job.run("--await", ids=IDS, block=4), code=0)
+    at_least_once(api, IDS, flying)
+
+
+def test_a_ring_that_changed_meanwhile(program, api, make_ring):
+    """Killed on a ring of one node, gone on with on one of three, with other splits."""
+    before = sunbird(make_ring(page_rows=7), users=300)
+    before.start()
+    job = Job(program, before, api)
+    flying = killed_at_call(job, api, program, 12, "--scan-workers", 3, block=5)
+    before.stop()
+    after = sunbird(make_ring(nodes=3, page_rows=11, vnodes=5), users=300)
+    after.port = before.port
+    for n in after.nodes:
+        n.up()
+    says(job.run("--scan-workers", 1, block=5), "resum|goes on|continu", code=0)
+    at_least_once(api, ["user-%04d" % i for i in range(300)], flying)
+
+
+def test_a_budget_spent_by_the_scan_is_resumed(program, api, make_ring):
+    ring = sunbird(make_ring(page_rows=7), users=200)
+    ring.on("EXECUTE", "token\\(", do=error(OVERLOADED, "too busy"), times=None, skip=6)
+    ring.start()
+    job = Job(program, ring, api)
+    says(job.run("--retry-budget", "300ms", block=5), "too busy", code=3)
+    ring.rules.clear()
+    says(job.run(block=5), "resum|goes on|continu", code=0)
+    at_least_once(api, ["user-%04d" % i for i in range(200)], [])
+
+
+def test_a_full_disk_under_the_journal_stops_resumable(job, api, program):
+    small = program.cwd / "small"
+    small.mkdir()
+    if os.geteuid() or os.system("mount -t tmpfs -o size=256k none '%s' 2>/dev/null" % small):
+        pytest.skip("no right to mount")
+    many = ["%0200d" % n for n in range(4000)]
+    try:
+        program.common = ["--state-dir", str(small / "state")]
+        r = job.run(ids=many, block=100)
+        if r.code:
+            says(r, r"journal\.db|small", "full|No space", code=4)
+        else:
+            assert api.ids() == many
+    finally:
+        os.system("umount '%s'" % small)
+
+
+def test_a_table_that_grows_between_two_runs(job, api, ring, program):
+    """What was added behind the mark is sent too; nothing that was answered is sent again."""
+    ring.tables["sunbird", "user"].put([("old-%03d" % i, "n", "c") for i in range(100)])
+    flying = killed_at_call(job, api, program, 4, block=5)
+    before = set(api.ids())
+    ring.tables["sunbird", "user"].put([("new-%03d" % i, "n", "c") for i in range(100)])
+    says(job.run(block=5), code=0)
+    sent = collections.Counter(i for b in api.blocks() for i in b)
+    assert all(n == 1 or i in flying for i, n in sent.items())
+    assert {"old-%03d" % i for i in range(100)} <= set(sent) and before <= set(sent)
 
 
 # ---- long: many moments
