@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/log.h"
 #include "base/map.h"
 #include "base/text.h"
 #include "engine/retry.h"
@@ -140,6 +141,17 @@ const struct plan *keyed_plan(const struct keyed *k, const char *object_type)
 static bool no_memory(struct err *err)
 {
     return err_set(err, ERR_SYSTEM, "the memory set aside for a call is too small for its ids");
+}
+
+/* Waits before the next try. The first failure in a row is told, and every tenth. */
+static bool wait_again(struct keyed *k, const char *event, int64_t at_least_ms, struct err *err)
+{
+    if (err->kind != ERR_RETRY)
+        return false;
+    if (k->retry.tries % 10 == 0)
+        LOG(LOG_WARN, event, F_STR("object", plan_object(k->plan)),
+            F_INT("tries", k->retry.tries + 1), F_STR("error", err->text));
+    return retry_wait(&k->retry, at_least_ms, err);
 }
 
 /* ---- results -----------------------------------------------------------------------------------
@@ -302,7 +314,7 @@ static bool read_all(struct keyed *k, struct read *reads, size_t count, read_tak
             return true;
         ensure(later.kind == ERR_RETRY);
         *err = later;
-        if (!retry_wait(&k->retry, 0, err))
+        if (!wait_again(k, "read_retry", 0, err))
             return false;
     }
 }
@@ -470,7 +482,7 @@ static bool page_through(struct keyed *k, const struct lookup *l, const struct r
             fail_lookup(k, l, err);
             err_clear(err);
             return true;
-        } else if (err->kind != ERR_RETRY || !retry_wait(&k->retry, 0, err)) {
+        } else if (!wait_again(k, "read_retry", 0, err)) {
             return false;
         }
     }
@@ -523,8 +535,7 @@ static bool look(struct keyed *k, struct doc **docs, size_t count, struct err *e
             err_clear(err);
             continue;
         }
-        if (err->kind != ERR_RETRY ||
-            !retry_wait(&k->retry, elastic_retry_after_ms(k->elastic), err))
+        if (!wait_again(k, "mget_retry", elastic_retry_after_ms(k->elastic), err))
             return false;
     }
     return true;
@@ -742,15 +753,15 @@ static bool send_bulk(struct keyed *k, struct err *err)
     for (size_t i = 0; i < k->bulk.count; i++) {
         const struct elastic_item *item = &k->bulk.items[i];
         if (judge(k, k->bulk_docs[i], item) && later.kind == ERR_NONE)
-            err_set(&later, ERR_RETRY, "Elasticsearch answered %d for a document: %s: %s",
-                    item->status, item->reason, item->text);
+            err_set(&later, ERR_RETRY, "Elasticsearch answered %d for a document: %s", item->status,
+                    item->reason);
     }
     if (fatal)
         return false;
     if (later.kind == ERR_NONE)
         return true;
     *err = later;
-    return retry_wait(&k->retry, wait_ms, err);
+    return wait_again(k, "bulk_retry", wait_ms, err);
 }
 
 /* One pass over the documents that are not settled: look, read, write. */

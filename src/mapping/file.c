@@ -156,11 +156,10 @@ static bool read_file(const char *path, struct buf *out, struct err *err)
     if (!f)
         return err_set(err, ERR_USER, "%s: %m", path);
     buf_init(out, FILE_MAX_BYTES + 4096);
-    for (uint8_t *to; (to = buf_room(out, 4096)) != NULL;) {
-        size_t n = fread(to, 1, 4096, f);
+    for (size_t n = 1; n > 0 && !feof(f) && !ferror(f);) {
+        uint8_t *to = buf_room(out, 4096);
+        n = to ? fread(to, 1, 4096, f) : 0;
         out->len += n;
-        if (n == 0)
-            break;
     }
     bool bad = ferror(f);
     if (bad)
@@ -234,7 +233,7 @@ static bool too_large(const struct tree *t, const yaml_node_t *n, struct err *er
 static bool take_name(struct tree *t, const yaml_node_t *n, const char *what, struct mapping *m,
                       struct mapping_name *out, struct err *err)
 {
-    const char *text;
+    const char *text = "";
 
     if (!want_text(t, n, what, &text, err))
         return false;
@@ -377,7 +376,7 @@ static size_t pair_count(const yaml_node_t *n)
 static bool read_dictionary(struct tree *t, const yaml_node_t *n, struct mapping *m, size_t more,
                             struct mapping_pair **list, size_t *count, struct err *err)
 {
-    const char *text;
+    const char *text = "";
 
     if (!want_text(t, n, "file", &text, err))
         return false;
@@ -386,7 +385,7 @@ static bool read_dictionary(struct tree *t, const yaml_node_t *n, struct mapping
     int name_len = (int)(hash ? (size_t)(hash - text) : strlen(text));
     AUTO_STR char *path =
         xsprintf("%.*s%.*s", slash ? (int)(slash + 1 - t->path) : 0, t->path, name_len, text);
-    struct buf bytes;
+    struct buf bytes = {0};
     struct tree dict;
     struct err why = {0};
 
@@ -641,7 +640,8 @@ static bool read_steps(struct tree *t, const yaml_node_t *n, struct mapping *m, 
     each_item(item, n) if (!(ok = read_step(t, node(t, *item), m, &l, err))) break;
     if (ok && l.count) {
         struct mapping_step *steps = take(m, l.count * sizeof *steps);
-        if ((ok = steps || too_large(t, n, err)))
+        ok = steps || too_large(t, n, err);
+        if (steps && l.list)
             memcpy(steps, l.list, l.count * sizeof *steps);
         m->steps = steps;
         m->step_count = l.count;
@@ -667,7 +667,7 @@ static bool read_preserve(struct tree *t, const yaml_node_t *n, struct mapping *
 static bool read_key(struct tree *t, const char *key, const yaml_node_t *n, struct mapping *m,
                      struct err *err)
 {
-    const char *word;
+    const char *word = "";
 
     if (!strcmp(key, "object")) {
         struct mapping_name name;
@@ -755,7 +755,7 @@ struct mapping *mapping_parse(struct slice text, const char *path, struct err *e
 
 struct mapping *mapping_load(const char *path, struct err *err)
 {
-    struct buf bytes;
+    struct buf bytes = {0};
 
     if (!read_file(path, &bytes, err))
         return NULL;

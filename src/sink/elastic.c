@@ -123,14 +123,17 @@ static void copy_text(char *out, size_t size, struct slice text)
     out[n] = 0;
 }
 
-/* A reason may end with the value that was refused: not ours to show. */
+/* A reason may go on with the value that was refused, or with the whole document: not ours to show.
+ */
 static void copy_reason(char *out, size_t size, struct slice text)
 {
-    static const char preview[] = "Preview of field's value";
-    const void *at = text.n ? memmem(text.p, text.n, preview, sizeof preview - 1) : NULL;
+    static const char *const secrets[] = {"Preview of field's value", "source[", "request: ["};
 
-    if (at)
-        text.n = (size_t)((const uint8_t *)at - text.p);
+    for (size_t i = 0; i < sizeof secrets / sizeof *secrets; i++) {
+        const void *at = text.n ? memmem(text.p, text.n, secrets[i], strlen(secrets[i])) : NULL;
+        if (at)
+            text.n = (size_t)((const uint8_t *)at - text.p);
+    }
     copy_text(out, size, text_trim(text));
 }
 
@@ -580,7 +583,7 @@ bool elastic_read_bulk(struct slice answer, struct elastic_item *items, size_t c
 {
     const struct json *root = json_parse(answer, mem, err);
     const struct json *list = json_get(root, "items");
-    struct elastic_item item;
+    struct elastic_item item = {0};
     size_t i = 0;
 
     if (!root) {

@@ -335,12 +335,13 @@ bool cql_send(struct cql_session *s, const struct cql_query *q, cql_ticket *out,
 {
     (void)s;
     (void)err;
-    assert_true(q->has_token);
+    assert_true(q->has_token || strstr(q->text, "system.local"));
     for (cql_ticket i = 0; i < TICKETS; i++)
         if (!tickets[i].open) {
             tickets[i].open = true;
             tickets[i].q = *q;
-            memcpy(tickets[i].values, q->values, q->value_count * sizeof *q->values);
+            for (uint16_t v = 0; v < q->value_count; v++)
+                tickets[i].values[v] = q->values[v];
             *out = i;
             return true;
         }
@@ -946,6 +947,88 @@ static void bad_line_is_found(void **state)
     assert_true(count.bulk < 20);
 }
 
+/* A proxy's limit. */
+static enum fault refuse_large(const char *url, const char *step, unsigned n, int *status,
+                               const char **body)
+{
+    (void)url;
+    (void)n;
+    (void)body;
+    *status = 413;
+    if (strcmp(step, "bulk") != 0 || request_body.n < 500) {
+        *status = 200;
+        return NO_FAULT;
+    }
+    return ANSWER;
+}
+
+static void body_is_halved(void **state)
+{
+    char c[16];
+
+    (void)state;
+    for (int i = 0; i < 40; i++) {
+        snprintf(c, sizeof c, "c%d", i);
+        row_put("p", c, "1");
+    }
+    fault = refuse_large;
+    assert_true(sync_ids("[\"p\"]"));
+    assert_int_equal(results[0].counts.indexed, 40);
+    assert_true(count.bulk > 5);
+}
+
+static const char *root_body, *nodes_body, *settings_body;
+static enum fault who_is_there(const char *url, const char *step, unsigned n, int *status,
+                               const char **body)
+{
+    (void)step;
+    (void)n;
+    *body = strstr(url, "/_nodes/")     ? nodes_body
+            : strstr(url, "/_settings") ? settings_body
+                                        : root_body;
+    *status = *body ? 200 : 404;
+    *body = *body ? *body : "{\"error\":\"x\"}";
+    return ANSWER;
+}
+
+static void checks(void **state)
+{
+    static const char seven[] = "{\"version\":{\"number\":\"7.17.28\"},\"tagline\":\"x\"}";
+    static const char one[] = "{\"i-1\":{\"settings\":{\"index\":{\"uuid\":\"u\"}}}}";
+    static const struct {
+        const char *root, *nodes, *settings, *error; /* NULL: 404; error NULL: fine */
+    } cases[] = {
+        {seven, NULL, one, NULL},
+        {"{\"version\":{\"number\":\"2.19.1\",\"distribution\":\"opensearch\"}}", NULL, one, NULL},
+        {NULL, "{\"nodes\":{\"a\":{\"version\":\"8.19.0\"}}}", one, NULL},
+        {NULL, NULL, one, NULL},
+        {"{\"version\":{\"number\":\"6.8.23\"}}", NULL, one,
+         "http://one:9200 is Elasticsearch 6.8.23, which is not supported yet; 7 or later is"},
+        {"<html>", NULL, one, "http://one:9200 is not Elasticsearch or OpenSearch"},
+        {"[]", NULL, one, "http://one:9200 is not Elasticsearch or OpenSearch"},
+        {seven, NULL, NULL,
+         "there is no index or alias \"i\" on http://one:9200; it is never created silently. "
+         "Create it with its "
+         "mapping first: curl -X PUT http://one:9200/i -H 'Content-Type: application/json' -d "
+         "@DEFINITION.json"},
+        {seven, NULL, "{\"a\":{},\"b\":{}}",
+         "alias \"i\" stands for 2 indices; documents are written to an alias of one"},
+    };
+
+    (void)state;
+    fault = who_is_there;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct err err = {0};
+        root_body = cases[i].root;
+        nodes_body = cases[i].nodes;
+        settings_body = cases[i].settings;
+        bool ok = keyed_check(keyed, &err);
+        assert_string_equal(err.text, cases[i].error ? cases[i].error : "");
+        assert_int_equal(ok, !cases[i].error);
+        assert_int_equal(err.kind, ok ? ERR_NONE : ERR_USER);
+    }
+}
+
 static enum fault first_node_is_away(const char *url, const char *step, unsigned n, int *status,
                                      const char **body)
 {
@@ -1150,6 +1233,8 @@ int main(void)
         T(rejected_document),
         T(silence_is_no_success),
         T(bad_line_is_found),
+        T(body_is_halved),
+        T(checks),
         T(another_node),
         T(stops),
         T(cassandra_faults),

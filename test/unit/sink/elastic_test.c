@@ -102,8 +102,11 @@ static void reads_verdicts(void **state)
          ELASTIC_CONFLICT, "version_conflict_engine_exception"},
         {"\"status\":429,\"error\":{\"type\":\"es_rejected_execution_exception\"}", ELASTIC_LATER,
          "es_rejected_execution_exception"},
-        {"\"status\":503,\"error\":{\"type\":\"unavailable_shards_exception\"}", ELASTIC_LATER,
-         "unavailable_shards_exception"},
+        {"\"status\":503,\"error\":{\"type\":\"unavailable_shards_exception\",\"reason\":\"[i][0] "
+         "primary "
+         "shard is not active, request: [BulkShardRequest [[i][0]] containing [index {[i][1], "
+         "source[{secret}]}]]\"}",
+         ELASTIC_LATER, "unavailable_shards_exception"},
         {"\"status\":500,\"error\":{\"type\":\"x\"}", ELASTIC_LATER, "x"},
         {"\"status\":403,\"error\":{\"type\":\"cluster_block_exception\"}", ELASTIC_LATER,
          "cluster_block_exception"},
