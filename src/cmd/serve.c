@@ -11,6 +11,7 @@
 #include "cmd/screen.h"
 #include "engine/keyed.h"
 #include "engine/retry.h"
+#include "http/client.h"
 #include "mapping/plan.h"
 #include "serve/server.h"
 #include "serve/work.h"
@@ -20,6 +21,7 @@ enum {
     /* A call that finds nobody is given back to the queue's worker after this time, so that
      * /health/ready tells of it; it is tried again without end. */
     CALL_BUDGET_MS = 30000,
+    PROBE_MS = 1000, /* is Elasticsearch there? per address */
 };
 
 struct served {
@@ -229,6 +231,33 @@ static bool start_work(struct serve *s, struct err *err)
     return s->work != NULL;
 }
 
+/* No address of Elasticsearch takes a connection. Any answer, and silence after a request, is not
+ * that. */
+static bool is_unreachable(void *ctx)
+{
+    const struct serve *s = ctx;
+    struct http_options o = {
+        .ca_file = s->elastic.ca_file,
+        .user_agent = "cass2es",
+        .connect_timeout_ms = PROBE_MS,
+        .request_timeout_ms = 2 * PROBE_MS,
+        .max_answer_bytes = 1 << 20,
+        .clock = s->elastic.clock,
+        .cancel = s->elastic.cancel,
+    };
+    struct err err;
+    AUTO(http_client) struct http_client *c = http_client_new(&o, &err);
+
+    for (const char *const *url = s->elastic.urls; c && *url; url++) {
+        struct http_request r = {.method = "GET", .url = *url};
+        struct http_answer answer;
+        bool sent = true;
+        if (http_call(c, &r, &answer, &sent, &err) || err.kind != ERR_RETRY || sent)
+            return false;
+    }
+    return c != NULL;
+}
+
 static bool start_server(struct serve *s, struct err *err)
 {
     static const enum syncapi_dialect dialects[] = {[DIALECT_AUTO] = SYNCAPI_AUTO,
@@ -241,6 +270,8 @@ static bool start_server(struct serve *s, struct err *err)
         .sync_timeout_ms = c->serve.sync_timeout_ms,
         .rules = {.dialect = dialects[c->serve.dialect], .types = s->names},
         .work = s->work,
+        .unreachable = is_unreachable,
+        .unreachable_ctx = s,
         .clock = &s->ctx->clock,
         .metrics = &s->metrics,
     };

@@ -119,6 +119,9 @@ static void wait_for_results(struct server *s, const struct syncapi_call *call, 
 
     if (results && call->wait == SYNCAPI_WAIT)
         syncapi_results(call, results, answer);
+    else if (call->wait == SYNCAPI_WAIT && syncapi_answers_as_recorded(call) && s->o.unreachable &&
+             s->o.unreachable(s->o.unreachable_ctx))
+        syncapi_unreachable(call, answer);
     else
         syncapi_late(call, answer);
 }

@@ -27,6 +27,10 @@ struct server_options {
     int64_t sync_timeout_ms;
     struct syncapi_rules rules;
     struct work *work; /* borrowed; outlives the server */
+    /* Whether Elasticsearch can't even be connected to, at this moment; from any thread, within
+     * seconds. May be NULL: then it is not known. */
+    bool (*unreachable)(void *ctx);
+    void *unreachable_ctx;
     struct clock *clock;
     struct metrics *metrics;
 };

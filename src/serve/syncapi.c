@@ -6,6 +6,8 @@
 
 #include "base/text.h"
 
+enum { MAX_HEADER_BYTES = 64 << 10 }; /* the HTTP server takes half of that */
+
 static const struct {
     const char *type;
     enum syncapi_dialect dialect;
@@ -42,8 +44,9 @@ static const struct fault
 void syncapi_answer_init(struct syncapi_answer *a, size_t body_bytes)
 {
     *a = (struct syncapi_answer){.event = ""};
-    /* An id comes back once, plus its quotes, colon, value and comma. */
-    buf_init(&a->body, 8 * body_bytes + 8192);
+    /* An id comes back once, plus its quotes, colon, value and comma; the message's id twice, each
+     * byte of it as six at most. */
+    buf_init(&a->body, 8 * body_bytes + 12 * MAX_HEADER_BYTES + 8192);
 }
 
 void syncapi_answer_fini(struct syncapi_answer *a)
@@ -249,6 +252,12 @@ bool syncapi_parse(const struct syncapi_rules *rules, const struct syncapi_reque
 
 /* ---- answers to a call ---- */
 
+bool syncapi_answers_as_recorded(const struct syncapi_call *call)
+{
+    return call->dialect == SYNCAPI_USERORG && (strcmp(call->object_type, "user") == 0 ||
+                                                strcmp(call->object_type, "organisation") == 0);
+}
+
 void syncapi_accepted(const struct syncapi_call *call, struct syncapi_answer *answer)
 {
     answer_success(answer, call->request, call->dialect);
@@ -305,18 +314,22 @@ void syncapi_results(const struct syncapi_call *call, const struct keyed_result 
                      struct syncapi_answer *answer)
 {
     struct buf *b = &answer->body;
-    bool lms = call->dialect == SYNCAPI_LMS;
+    bool recorded = syncapi_answers_as_recorded(call);
 
     open_answer(answer, call->request, call->dialect, 200, NULL, NULL);
     buf_add_str(b, "{\"response\":\"SUCCESS\"");
-    /* userorg-service tells of a failed user beside esSyncResponse; of anything else that failed it
-     * says nothing, nor when Elasticsearch could not be reached. lms-service has no such answer:
-     * there every element has its key. */
-    if (!lms && strcmp(call->object_type, "user") == 0 && !any_open(call, results))
+    if (recorded && strcmp(call->object_type, "user") == 0 && !any_open(call, results))
         add_keys(b, call, results, false, true, true);
     buf_add_str(b, ",\"esSyncResponse\":{");
-    add_keys(b, call, results, true, lms, false);
+    add_keys(b, call, results, true, !recorded, false);
     buf_add_str(b, "}}}");
+}
+
+void syncapi_unreachable(const struct syncapi_call *call, struct syncapi_answer *answer)
+{
+    open_answer(answer, call->request, call->dialect, 200, NULL, NULL);
+    buf_add_str(&answer->body, "{\"response\":\"SUCCESS\",\"esSyncResponse\":{}}}");
+    answer->event = "late";
 }
 
 void syncapi_late(const struct syncapi_call *call, struct syncapi_answer *answer)

@@ -63,11 +63,23 @@ bool syncapi_parse(const struct syncapi_rules *rules, const struct syncapi_reque
 
 /* 200 SUCCESS: accepted. */
 void syncapi_accepted(const struct syncapi_call *call, struct syncapi_answer *answer);
-/* 200 with esSyncResponse: one result per element of call->ids. */
+/*
+ * Users and organisations, where userorg-service's answers to a failure are recorded: its clients
+ * know them, so they are ours. A failed user is `false` beside esSyncResponse, a failed
+ * organisation is missing in it, and so is everything when Elasticsearch can't be reached. For any
+ * other type every element has its key in esSyncResponse, and is true or false.
+ */
+bool syncapi_answers_as_recorded(const struct syncapi_call *call);
+/* 200 with esSyncResponse; one result per element of call->ids. Elements that are equal share a
+ * key. */
 void syncapi_results(const struct syncapi_call *call, const struct keyed_result *results,
                      struct syncapi_answer *answer);
 /* 500: the work did not end in time, though it goes on. */
 void syncapi_late(const struct syncapi_call *call, struct syncapi_answer *answer);
+
+/* 200 with nothing in esSyncResponse: the same for a type that answers as recorded, when it was
+ * Elasticsearch that could not be reached. */
+void syncapi_unreachable(const struct syncapi_call *call, struct syncapi_answer *answer);
 
 /* Requests that never became a call. */
 enum syncapi_refusal {
