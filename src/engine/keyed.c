@@ -9,13 +9,13 @@
 #include "engine/retry.h"
 
 enum {
-    ROUND_DOCS = 200,      /* looked at, read and written together */
-    READS_IN_FLIGHT = 64,  /* on one connection */
-    KEYS_PER_PAGE = 500,   /* of a query for keys */
-    ELEMENTS_AT_ONCE = 64, /* whose queries for keys are pipelined */
-    LOSSES_MAX = 5,        /* against other writers */
-    LATERS_MAX = 5,        /* of "may pass" for a single document while others do pass */
-    SEEN_MAX = 200000,     /* keys remembered to find the same row again in a call */
+    ROUND_DOCS = 200,       /* looked at, read and written together */
+    READS_IN_FLIGHT = 64,   /* on one connection */
+    KEYS_PER_PAGE = 500,    /* of a query for keys */
+    ELEMENTS_AT_ONCE = 200, /* whose queries for keys are pipelined: a usual call is one round */
+    LOSSES_MAX = 5,         /* against other writers */
+    LATERS_MAX = 5,         /* of "may pass" for a single document while others do pass */
+    SEEN_MAX = 200000,      /* keys remembered to find the same row again in a call */
     BUDGET_MS = 10 * 60 * 1000,
     MEMORY_BYTES = 32 << 20,
     CALL_MEMORY = 64 << 20,

@@ -48,7 +48,8 @@ enum keyed_outcome {
 struct keyed_counts {
     uint64_t rows;      /* read for this element */
     uint64_t filtered;  /* not what its filter asks for */
-    uint64_t merged;    /* already a document of another element of this call */
+    uint64_t merged;    /* a document of another element of this call (a whole key comes before a
+                           part of one; an element with conditions shares nothing) */
     uint64_t documents; /* the rest, each ended as one of the four below */
     uint64_t indexed;
     uint64_t unchanged; /* equal to what is stored: not written */
