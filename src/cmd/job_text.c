@@ -50,19 +50,24 @@ static void dry_run_text(struct sync *s, struct buf *b, struct show_table *t,
     const struct config *cfg = s->config;
     uint64_t workers = cfg->sync.workers ? (uint64_t)cfg->sync.workers : API_WORKERS;
     uint64_t each = (c->blocks + workers - 1) / workers;
-    struct buf pauses;
+    int64_t pauses_ms = each > 1 ? (int64_t)(each - 1) * cfg->sync_api.pause_ms : 0;
 
-    buf_init(&pauses, 64);
-    show_duration(&pauses, each > 1 ? (int64_t)(each - 1) * cfg->sync_api.pause_ms : 0);
     show_row_count(t, "would be sent", c->accepted);
     show_row(t, "ids in", "%s", csv);
     show_table_end(t, b);
-    buf_printf(
-        b,
-        "\nDry run: no call was made. It would be %llu %s; the pauses between them alone take %s.\n"
-        "To send them: --dry-run=false, or --context_param dry_run=false\n",
-        (unsigned long long)c->blocks, c->blocks == 1 ? "call" : "calls", buf_cstr(&pauses));
-    buf_fini(&pauses);
+    buf_printf(b, "\nDry run: no call was made. It would be %llu %s", (unsigned long long)c->blocks,
+               c->blocks == 1 ? "call" : "calls");
+    if (pauses_ms) {
+        buf_add_str(b, "; the pauses between them alone take ");
+        show_duration(b, pauses_ms);
+    }
+    buf_add_str(b, ".\nTo send them: --dry-run=false, or --context_param dry_run=false\n");
+}
+
+static void stopped_dry_run_text(struct buf *b, struct show_table *t, const char *csv)
+{
+    show_table_end(t, b);
+    buf_printf(b, "\nDry run: no call was made, and %s is not written.\n", csv);
 }
 
 static void sent_text(struct sync *s, struct buf *b, struct show_table *t,
@@ -106,8 +111,10 @@ void job_add_text(struct sync *s, struct buf *b, const struct job_counts *c,
         show_row_count(&t, "bad", c->bad);
     if (c->unread_ranges)
         show_row_count(&t, "ranges not read", c->unread_ranges);
-    if (csv)
+    if (csv && finished)
         dry_run_text(s, b, &t, c, csv);
+    else if (csv)
+        stopped_dry_run_text(b, &t, csv);
     else
         sent_text(s, b, &t, c, log);
     if (c->failed || c->bad || c->given_bad || c->given_missing || c->unread_ranges)

@@ -152,7 +152,8 @@ struct block *blocks_take(struct blocks *b)
         out = xalloc(sizeof *out);
         *out = w->block;
         free(w);
-        /* Half empty is soon enough: waking the producer for every block costs more than the block. */
+        /* Half empty is soon enough: waking the producer for every block costs more than the block.
+         */
         if (b->bytes <= b->o.waiting_bytes / 2)
             pthread_cond_signal(&b->room);
     }
@@ -177,6 +178,13 @@ static void end_queue(struct blocks *b, bool drop)
 void blocks_stop(struct blocks *b)
 {
     end_queue(b, true);
+}
+
+static void count_packed(struct blocks *b, uint64_t ids)
+{
+    pthread_mutex_lock(&b->lock);
+    b->packed += ids;
+    pthread_mutex_unlock(&b->lock);
 }
 
 uint64_t blocks_packed(struct blocks *b)
@@ -265,12 +273,11 @@ bool blocks_add(struct blocks *b, const struct slice *ids, size_t count, struct 
     bool ok = journal_commit(tx, err);
     /* Given out with the lock held: blocks leave in the order of their numbers. */
     if (ok) {
-        pthread_mutex_lock(&b->lock);
-        b->packed += count;
-        pthread_mutex_unlock(&b->lock);
+        count_packed(b, count - p.duplicate - p.bad);
         give_out(b, p.first);
-    } else
+    } else {
         waiting_free(p.first);
+    }
     pthread_mutex_unlock(&b->pack_lock);
     return ok;
 }
@@ -323,6 +330,7 @@ bool blocks_reload(struct blocks *b, struct err *err)
         if (!found)
             return true;
         no = block.no;
+        count_packed(b, block.ids);
         if (block.open) {
             reopen_block(b, &block);
         } else {

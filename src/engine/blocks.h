@@ -62,5 +62,5 @@ bool block_next_id(struct slice *rest, struct slice *id);
 /* Waits for a full block; NULL when there will be none. The caller ends it with tx_block_end() in
  * the tx of its verdict. */
 struct block *blocks_take(struct blocks *b);
-/* Ids packed so far by this process, for the progress. */
+/* Ids in blocks so far: those reloaded and those added, less what was dropped. For the progress. */
 uint64_t blocks_packed(struct blocks *b);

@@ -5,7 +5,8 @@
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
+#include <sys/file.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/json.h"
@@ -44,15 +45,19 @@ struct job {
 
     pthread_mutex_t lock; /* of what follows */
     struct tasks *tasks;
-    bool ids_known; /* all ids are packed: the total is exact */
+    bool ids_known;          /* all ids are packed: the total is exact */
+    int64_t paused_ms;       /* over all senders, pauses that ended */
+    int64_t pause_starts_ms; /* of pauses that go on, summed */
+    unsigned pausing;
 
     atomic_bool told_to_stop; /* by the server */
     atomic_uint_fast64_t done;
     atomic_uint_fast64_t failed;
     atomic_uint_fast64_t calls;
-    atomic_uint_fast64_t ids;       /* read in this run, duplicates included */
-    atomic_uint_fast64_t paused_ms; /* over all senders */
-    uint64_t before;
+    atomic_uint_fast64_t ids; /* read by this process, duplicates included */
+    uint64_t before;          /* ids with a verdict, by earlier processes */
+    uint64_t ids_before;      /* read by them */
+    char *csv_part;           /* csv_path while it is being written */
     int csv_fd;
 };
 
@@ -580,16 +585,29 @@ static struct syncapi_block block_ids(struct sender *s, const struct block *bloc
     return (struct syncapi_block){s->ids, count};
 }
 
+/* A pause counts from its start, so that the estimate of the end stands still in it. */
+static void count_pause(struct job *j, int64_t start_ms, bool ended)
+{
+    pthread_mutex_lock(&j->lock);
+    j->pausing += ended ? -1U : 1U;
+    j->pause_starts_ms += ended ? -start_ms : start_ms;
+    if (ended)
+        j->paused_ms += clock_mono_ms(j->o.clock) - start_ms;
+    pthread_mutex_unlock(&j->lock);
+}
+
 /* The promise to the server: this long between the end of a call and the start of the next. */
 static bool keep_pause(struct sender *s, struct err *err)
 {
-    int64_t left =
-        s->called ? s->ended_ms + s->job->o.pause_ms - clock_mono_ms(s->job->o.clock) : 0;
+    struct job *j = s->job;
+    int64_t now_ms = clock_mono_ms(j->o.clock);
+    int64_t left = s->called ? s->ended_ms + j->o.pause_ms - now_ms : 0;
 
     if (left <= 0)
         return true;
-    bool ok = retry_pause(s->job->o.clock, s->job->o.cancel, left, err);
-    atomic_fetch_add(&s->job->paused_ms, (uint64_t)left);
+    count_pause(j, now_ms, false);
+    bool ok = retry_pause(j->o.clock, j->o.cancel, left, err);
+    count_pause(j, now_ms, true);
     return ok;
 }
 
@@ -622,7 +640,7 @@ static bool send_block(struct sender *s, const struct syncapi_block *ids, struct
         }
         err_set(err, ERR_RETRY, "%s", v->text);
         LOG(LOG_WARN, "call_retry", F_STR("reason", v->reason), F_INT("status", v->status),
-            F_INT("tries", s->retry.tries + 1));
+            F_INT("tries", s->retry.tries + 1), F_STR("error", v->text));
         AUTO_STR char *note = xsprintf("waiting for the Sync API: %s", v->reason);
         crew_note(&j->crew, note);
         if (!retry_wait(&s->retry, v->retry_after_ms, err))
@@ -764,7 +782,7 @@ static bool write_all(struct job *j, struct slice s, struct err *err)
         if (n < 0 && errno == EINTR)
             continue;
         if (n < 0)
-            return err_set(err, ERR_SYSTEM, "%s: %s", j->o.csv_path, strerror(errno));
+            return err_set(err, ERR_SYSTEM, "%s: %s", j->csv_part, strerror(errno));
         s.p += n;
         s.n -= (size_t)n;
     }
@@ -833,7 +851,10 @@ static bool count_before(struct job *j, struct err *err)
         if (i == 2)
             atomic_store(&j->failed, (uint64_t)n);
     }
-    return true;
+    int64_t read = 0;
+    bool ok = run_count(j->o.run, "ids", &read, err);
+    j->ids_before = (uint64_t)read;
+    return ok;
 }
 
 /* Whoever waits for blocks, on either side, is woken; scan workers look at their crew. */
@@ -845,11 +866,50 @@ static void stop_all(void *ctx)
     atomic_store(&j->scanners.stop, true);
 }
 
+static bool csv_err(const char *path, struct err *err)
+{
+    return err_set(err, ERR_USER, "%s: %s; the dry run writes the ids there", path,
+                   strerror(errno));
+}
+
+/* Written beside, put in place when whole: a half list must not be taken for the list, and the old
+ * one may be the very id file that is read. */
 static bool open_csv(struct job *j, struct err *err)
 {
-    j->csv_fd = open(j->o.csv_path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0640);
-    return j->csv_fd >= 0 || err_set(err, ERR_USER, "%s: %s; the dry run writes the ids there",
-                                     j->o.csv_path, strerror(errno));
+    struct stat st;
+
+    if (stat(j->o.csv_path, &st) == 0 && S_ISDIR(st.st_mode)) {
+        errno = EISDIR;
+        return csv_err(j->o.csv_path, err);
+    }
+    j->csv_part = xsprintf("%s.part", j->o.csv_path);
+    j->csv_fd = open(j->csv_part, O_WRONLY | O_CREAT | O_CLOEXEC, 0640);
+    if (j->csv_fd < 0)
+        return csv_err(j->csv_part, err);
+    if (flock(j->csv_fd, LOCK_EX | LOCK_NB) < 0)
+        return err_set(err, ERR_USER, "%s: another dry run is writing it", j->csv_part);
+    return ftruncate(j->csv_fd, 0) == 0 || csv_err(j->csv_part, err);
+}
+
+/* With `whole` it becomes syncIds.csv, else it goes. */
+static bool close_csv(struct job *j, bool whole, struct err *err)
+{
+    bool ok = !whole || (fsync(j->csv_fd) == 0 && rename(j->csv_part, j->o.csv_path) == 0) ||
+              err_set(err, ERR_SYSTEM, "%s: %s", j->o.csv_path, strerror(errno));
+
+    if (!whole || !ok)
+        unlink(j->csv_part);
+    close(j->csv_fd);
+    j->csv_fd = -1;
+    return ok;
+}
+
+static void job_free(struct job *j)
+{
+    if (j->csv_fd >= 0)
+        close(j->csv_fd);
+    free(j->csv_part);
+    free(j);
 }
 
 struct job *job_start(const struct job_options *o, struct err *err)
@@ -861,7 +921,7 @@ struct job *job_start(const struct job_options *o, struct err *err)
     j->o = *o;
     j->csv_fd = -1;
     if (!count_before(j, err) || (!o->api && !open_csv(j, err))) {
-        free(j);
+        job_free(j);
         return NULL;
     }
     pthread_mutex_init(&j->lock, NULL);
@@ -886,35 +946,40 @@ bool job_wait(struct job *j, int64_t ms)
     return crew_wait(&j->crew, ms);
 }
 
+/* Ids that are to get a verdict; 0: unknown. Duplicates and bad ones leave it as they are met. */
 static uint64_t total_ids(struct job *j)
 {
-    uint64_t read = atomic_load(&j->ids);
+    uint64_t read = j->ids_before + atomic_load(&j->ids);
+    uint64_t packed = j->before + blocks_packed(j->blocks);
 
     if (j->ids_known)
-        return j->before + read;
-    if (j->o.ids && !j->o.wanted)
-        return ids_file(j->o.ids)->count;
+        return packed;
+    if (j->o.ids && !j->o.wanted) {
+        uint64_t given = ids_file(j->o.ids)->count;
+
+        return packed + (given > read ? given - read : 0);
+    }
     uint64_t estimate = j->tasks && j->o.wanted_column < 0 ? tasks_estimated_rows(j->tasks) : 0;
-    return estimate > j->before + read ? estimate : 0;
+    return estimate > packed ? estimate : 0;
 }
 
 void job_progress(struct job *j, struct job_progress *out)
 {
-    uint64_t done = atomic_load(&j->done);
+    uint64_t done = j->before + atomic_load(&j->done);
 
-    *out = (struct job_progress){
-        .done = j->before + done, .before = j->before, .failed = atomic_load(&j->failed)};
-    out->paused_ms = (int64_t)(atomic_load(&j->paused_ms) / j->sender_count);
+    *out =
+        (struct job_progress){.done = done, .before = j->before, .failed = atomic_load(&j->failed)};
     pthread_mutex_lock(&j->lock);
+    int64_t pausing_ms = j->pausing * clock_mono_ms(j->o.clock) - j->pause_starts_ms;
     out->total = total_ids(j);
+    out->paused_ms = (j->paused_ms + pausing_ms) / j->sender_count;
     pthread_mutex_unlock(&j->lock);
     crew_copy_note(&j->crew, out->note);
-    if (out->total > out->done && j->o.api) {
-        uint64_t calls = (out->total - out->done + j->o.block_ids - 1) / j->o.block_ids;
-
-        out->pauses_left_ms =
-            (int64_t)((calls + j->sender_count - 1) / j->sender_count) * j->o.pause_ms;
-    }
+    if (out->total <= done || !j->o.api)
+        return;
+    uint64_t calls = (out->total - done + j->o.block_ids - 1) / j->o.block_ids;
+    int64_t left_ms = ((int64_t)calls * j->o.pause_ms - pausing_ms) / j->sender_count;
+    out->pauses_left_ms = left_ms > 0 ? left_ms : 0;
 }
 
 static bool read_counts(struct job *j, struct job_counts *c, struct err *err)
@@ -962,8 +1027,8 @@ bool job_finish(struct job *j, struct job_counts *counts, struct err *err)
     crew_join(&j->crew, err);
     if (!read_counts(j, counts, &count_err) && err->kind == ERR_NONE)
         *err = count_err;
-    if (j->csv_fd >= 0 && close(j->csv_fd) < 0 && err->kind == ERR_NONE)
-        err_set(err, ERR_SYSTEM, "%s: %s", j->o.csv_path, strerror(errno));
+    if (j->csv_fd >= 0)
+        close_csv(j, err->kind == ERR_NONE, err);
     if (j->tasks)
         tasks_free(j->tasks);
     scan_plan_fini(&j->plan);
@@ -971,7 +1036,7 @@ bool job_finish(struct job *j, struct job_counts *counts, struct err *err)
     crew_fini(&j->crew);
     crew_fini(&j->scanners);
     pthread_mutex_destroy(&j->lock);
-    free(j);
+    job_free(j);
     return err->kind == ERR_NONE;
 }
 

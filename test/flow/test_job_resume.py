@@ -8,8 +8,8 @@ import time
 
 import pytest
 
-from flow import Job, says, sunbird
-from peer_cql import OVERLOADED, call, error
+from flow import QUICK, Job, says, sunbird
+from peer_cql import OVERLOADED, UNAUTHORIZED, call, error
 from peer_http import Reply, SyncApi
 from program import wait_for_text
 
@@ -534,3 +534,44 @@ def test_killed_at_random_moments_with_several_workers(program, api, make_ring, 
     sent = collections.Counter(i for b in api.blocks() for i in b)
     assert set(api.ids()) == set(ids)
     assert sum(n - 1 for n in sent.values()) <= kills * workers * block
+
+
+def test_a_dry_run_may_read_the_list_that_it_writes(job, program):
+    says(job.run(dry_run="true"), code=0)
+    before = (program.cwd / "syncIds.csv").read_text()
+    assert len(before.split()) == 10
+    says(job.run(dry_run="true", id_file="syncIds.csv"), code=0)
+    assert (program.cwd / "syncIds.csv").read_text() == before
+
+
+def test_a_dry_run_that_stops_leaves_the_old_list(job, api, ring, program):
+    (program.cwd / "syncIds.csv").write_text("old\n")
+    ring.on("EXECUTE", "token\\(", do=error(UNAUTHORIZED, "no permission"), times=None)
+    r = says(job.run(*QUICK, dry_run="true"), r"syncIds\.csv is not written")
+    assert r.code in (2, 3)
+    assert (program.cwd / "syncIds.csv").read_text() == "old\n"
+    assert not (program.cwd / "syncIds.csv.part").exists()
+
+
+BAR = re.compile(r"([\d,]+)/([\d,]+) ids [^\r\n]*? ETA ([\d.]+ m?s)")
+
+
+def bars(text):
+    return [(int(d.replace(",", "")), int(t.replace(",", ""))) for d, t, _ in BAR.findall(text)]
+
+
+def test_the_total_is_right_after_a_resume_and_with_duplicates(job, api, program):
+    ids = ["u%04d" % (i // 2) for i in range(400)]
+    api.script(11, Reply(fault="hang"))
+    p = job.start(ids=ids, block=10)
+    api.wait_for(lambda calls: len(calls) == 11)
+    program.kill(p)
+    r = says(job.run("--progress", "bar", ids=ids, block=10, pause=60), code=0)
+    assert bars(r.err) and all(d <= t == 200 for d, t in bars(r.err)), r.err
+
+
+def test_the_estimate_does_not_grow_during_a_pause(job, api, program):
+    p = job.start("--progress", "bar", ids=["a", "b", "c"], block=1, pause=1000)
+    r = program.finish(p)
+    etas = [float(e.split()[0]) * (0.001 if "ms" in e else 1) for _, _, e in BAR.findall(r.err)]
+    assert len(etas) > 6 and max(etas) < 2.3, r.err
