@@ -2,6 +2,7 @@
 
 #include <string.h>
 
+#include "base/log.h"
 #include "base/text.h"
 
 /* What the servers can use, by object type: which column, under which name, in which form. */
@@ -80,6 +81,19 @@ static bool plan_whole_key(const struct sync *s, struct job_plan *p, struct err 
     return true;
 }
 
+/* A type of one's own is fine; a slip would be refused by the server, block after block. */
+static void check_object_type(const char *name)
+{
+    const char *names[sizeof object_types / sizeof *object_types + 1] = {NULL};
+
+    for (size_t i = 0; i < sizeof object_types / sizeof *object_types; i++)
+        names[i] = object_types[i].name;
+    const char *near = text_nearest(slice_str(name), names);
+    LOG(LOG_WARN, "object_type_unknown", F_STR("type", name),
+        F_STR("why", "Sunbird's servers know user, organisation, batch, user_course, location"),
+        F_STR("did_you_mean", near ? near : ""));
+}
+
 static bool check_id_column(const struct sync *s, int *column, struct err *err)
 {
     const char *names[1024];
@@ -106,6 +120,8 @@ bool job_plan_make(const struct sync *s, struct job_plan *p, struct err *err)
                                           [ID_FORM_OBJECT_PER_BLOCK] = JOB_OBJECT_PER_BLOCK};
     int id_column = -1;
 
+    if (!type)
+        check_object_type(c->sync.object_type);
     *p = (struct job_plan){.form = type ? type->form : JOB_STRINGS, .wanted_column = -1};
     if (c->ids.form != ID_FORM_AUTO)
         p->form = forms[c->ids.form];

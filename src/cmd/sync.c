@@ -114,13 +114,28 @@ void sync_add_how_to_go_on(struct sync *s, struct buf *text)
 }
 
 /* The first few kinds of failures, so that nobody needs to look further for the common case. */
-enum { SHOWN_FAILURES = 5 };
+enum { SHOWN_FAILURES = 5, SHOWN_KEY_BYTES = 80 };
 
 struct shown_failures {
     struct buf *text;
     char *seen[SHOWN_FAILURES];
     size_t count;
 };
+
+/* Keys are data: nothing in them may speak to the terminal, or fill it. */
+static void add_key(struct buf *b, const char *key)
+{
+    size_t n = strlen(key);
+    size_t shown = n;
+
+    if (n > SHOWN_KEY_BYTES)
+        for (shown = SHOWN_KEY_BYTES; shown && ((uint8_t)key[shown] & 0xc0) == 0x80; shown--)
+            ;
+    for (size_t i = 0; i < shown; i++)
+        buf_add_byte(b, (uint8_t)key[i] < 0x20 || key[i] == 0x7f ? '?' : (uint8_t)key[i]);
+    if (shown < n)
+        buf_add_str(b, "...");
+}
 
 static bool show_failure(void *ctx, const struct failure_info *f)
 {
@@ -130,7 +145,9 @@ static bool show_failure(void *ctx, const struct failure_info *f)
         if (strcmp(shown->seen[i], f->text) == 0)
             return true;
     }
-    buf_printf(shown->text, "  %s: %s: %s\n", f->reason, f->key, f->text);
+    buf_printf(shown->text, "  %s: ", f->reason);
+    add_key(shown->text, f->key);
+    buf_printf(shown->text, ": %s\n", f->text);
     shown->seen[shown->count++] = xstrdup(f->text);
     return shown->count < SHOWN_FAILURES;
 }

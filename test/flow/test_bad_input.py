@@ -2,6 +2,7 @@
 import pytest
 
 from flow import KEY, cass, says
+from peer_http import Reply
 
 
 def nothing_happened(api, ring):
@@ -186,3 +187,19 @@ def test_the_status_of_the_api_is_named(job, api, status):
         says(r, r"\bhttp_%d\b" % status, "HTTP %d" % status)
     else:
         says(r, "HTTP %d" % status, code=3)
+
+
+@pytest.mark.parametrize("wrong, near", [("usr", "user"), ("User", "user"), ("organization", "organisation")])
+def test_unknown_object_type_is_warned_about(job, wrong, near):
+    says(job.run(ids=["a"], type=wrong), "event=object_type_unknown type=%s .*did_you_mean=%s" % (wrong, near), code=0)
+
+
+def test_the_cause_of_a_retry_is_said(job, api):
+    api.script(1, Reply(503, "down for maintenance"))
+    says(job.run(ids=["a"]), "event=call_retry .*error=.*503", code=0)
+
+
+def test_a_failed_id_cannot_speak_to_the_terminal(job, api):
+    api.script(1, api.error(400))
+    r = says(job.run(ids=["\x1b[2Jx" + "y" * 5000]), r"http_400: .*y\.\.\.: HTTP 400", code=1)
+    assert "\x1b" not in r.out + r.err and len(r.out) < 2000
