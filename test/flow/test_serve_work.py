@@ -1,0 +1,366 @@
+"""serve: what was accepted is done, whatever happens: kills, servers away, overload, stops; and what it says of itself."""
+import json
+import random
+import re
+import socket
+import threading
+import time
+
+import pytest
+from peer_cql import OVERLOADED, error
+from peer_http import Reply
+from serving import PATHS, Serve, cassandra, elastic, location, locations, on_step, request_of, serve  # noqa: F401
+
+IDS = ["id-%03d" % n for n in range(300)]
+
+
+def hold(elastic, event):  # noqa: F811
+    """No _bulk is done before the event."""
+    on_step(elastic, lambda step, n, request: event.wait(30) and None if step == "_bulk" else None)
+
+
+def post_until_it_dies(serve, seed, accepted):  # noqa: F811
+    """Calls with ids of its own choice; `accepted` gets those that were answered 200."""
+    dice = random.Random(seed)
+    try:
+        while True:
+            ids = dice.sample(IDS, dice.randint(1, 8))
+            if serve.call("location", ids).status == 200:
+                accepted.extend(ids)
+    except OSError:
+        pass
+    except Exception as e:  # an answer cut off by the kill
+        if "Disconnected" not in type(e).__name__ and "Incomplete" not in type(e).__name__ and "BadStatus" not in type(e).__name__:
+            raise
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3, 4])
+def test_killed_at_a_random_moment(serve, cassandra, elastic, seed):  # noqa: F811
+    """Every id of a call that was answered is indexed in the end, whether Elasticsearch was there or not."""
+    seed = seed * 1000003 + int(time.time()) % 1000
+    print("seed", seed)
+    dice, accepted = random.Random(seed), []
+    locations(cassandra, *IDS)
+    for n in range(5):
+        serve.start()
+        if dice.random() < 0.4:
+            elastic.stop()
+        callers = [threading.Thread(target=post_until_it_dies, args=(serve, seed + 10 * n + k, accepted)) for k in range(3)]
+        for c in callers:
+            c.start()
+        time.sleep(dice.uniform(0.02, 0.15))
+        serve.kill()
+        for c in callers:
+            c.join()
+        if not elastic.listener:
+            elastic.start()
+    assert accepted, "no call was answered: nothing was tried"
+    serve.start().idle()
+    lost = set(accepted) - set(serve.docs("location"))
+    assert not lost, "accepted, and lost: %s" % sorted(lost)
+    serve.stop(code=0)
+
+
+def test_killed_right_after_the_answer(serve, cassandra, elastic):  # noqa: F811
+    locations(cassandra, *IDS)
+    never = threading.Event()
+    hold(elastic, never)
+    for n in range(10):
+        serve.start()
+        assert serve.call("location", IDS[n * 10:n * 10 + 10]).status == 200
+        serve.kill()
+    never.set()
+    serve.start()
+    assert serve.idle()["ids_found_total"] == 100
+    assert serve.docs("location") == {i: location(i) for i in IDS[:100]}
+    result = serve.stop(code=0)
+    assert re.search(r"calls +10\b", result.out) and re.search(r"ids +100\b", result.out), result
+
+
+def test_left_over_calls_of_a_type_that_is_no_longer_served(serve, cassandra, elastic, program):  # noqa: F811
+    locations(cassandra, "a")
+    serve.start()
+    elastic.stop()
+    serve.call("location", ["a"])
+    serve.call("batch", ["c"])
+    serve.kill()
+    elastic.start()
+    serve.start(mappings=["sunbird/batch"])
+    assert serve.idle()["ids_refused_total"] == 1
+    serve.stop()
+    listed = program.run("failures", "list")
+    assert "no mapping for object type location" in listed.out, listed
+
+
+def test_elasticsearch_goes_and_comes(serve, cassandra, elastic):  # noqa: F811
+    locations(cassandra, "a", "b")
+    serve.start()
+    assert serve.ready().status == 200
+    elastic.stop()
+    assert serve.call("location", ["a"]).status == 200
+    time.sleep(0.2)
+    assert serve.http("GET", "/health/live").status == 200
+    assert serve.docs("location") == {}
+    elastic.start()
+    serve.idle()
+    assert serve.docs("location") == {"a": location("a")}
+    assert serve.sync("location", ["b"])["esSyncResponse"] == {"b": True}
+
+
+def test_cassandra_goes_and_comes(serve, cassandra, elastic):  # noqa: F811
+    locations(cassandra, "a", "b")
+    serve.start()
+    cassandra.nodes[0].down()
+    assert serve.call("location", ["a"]).status == 200
+    time.sleep(0.2)
+    assert serve.docs("location") == {}
+    cassandra.nodes[0].up()
+    serve.idle()
+    assert serve.docs("location") == {"a": location("a")}
+    assert serve.sync("location", ["b"])["esSyncResponse"] == {"b": True}
+
+
+def test_not_ready_while_a_server_is_away_for_long(serve, cassandra, elastic):  # noqa: F811
+    """/health/ready says who is missed, the metrics that somebody waits; both end with its return."""
+    locations(cassandra, "a")
+    serve.start("--retry-budget", "200ms")
+    elastic.stop()
+    serve.call("location", ["a"])
+    serve.until(lambda: serve.ready().status == 503)
+    answer = serve.ready()
+    assert answer.headers["Retry-After"] and not answer.json["healthy"]
+    assert "127.0.0.1:%d" % elastic.port in answer.json["reason"], answer
+    m = serve.metrics()
+    assert (m["workers_in_trouble"], m["queue_ids"], m["queue_calls"]) == (1, 1, 1) and m["work_waits_total"] >= 1
+    assert serve.http("GET", "/health/live").status == 200
+    elastic.start()
+    m = serve.idle()
+    serve.until(lambda: serve.ready().status == 200)
+    assert (m["documents_indexed_total"], m["workers_in_trouble"], m["queue_calls"]) == (1, 0, 0)
+
+
+@pytest.mark.parametrize("reply", [Reply(503, headers={"Retry-After": "0"}), Reply(429, {"error": "busy"}), Reply(fault="reset"),
+                                   Reply(200, {"took": 1, "items": []}), Reply(200, b"<html>", content_type="text/html"),
+                                   Reply(200, b"{}", cut=1)],
+                         ids=["503", "429", "reset", "items_missing", "html", "cut_off"])
+def test_answers_to_bulk_that_say_nothing(serve, cassandra, elastic, reply):  # noqa: F811
+    """They are no success: the row is read and sent again."""
+    locations(cassandra, "a", "b")
+    count = on_step(elastic, lambda step, n, request: reply if step == "_bulk" and n <= 2 else None)
+    serve.start()
+    assert serve.sync("location", ["a", "b"])["esSyncResponse"] == {"a": True, "b": True}
+    assert count == {"_mget": 3, "_bulk": 3}
+    assert serve.docs("location") == {i: location(i) for i in "ab"}
+
+
+def test_overloaded_cassandra(serve, cassandra):  # noqa: F811
+    locations(cassandra, "a")
+    cassandra.on("EXECUTE", "location", do=error(OVERLOADED), times=2)
+    serve.start()
+    assert serve.sync("location", ["a"])["esSyncResponse"] == {"a": True}
+
+
+def test_overload(serve, cassandra, elastic):  # noqa: F811
+    """The queue is bounded: 429 with Retry-After, and what was taken before is done, what was refused is not."""
+    locations(cassandra, *IDS)
+    go = threading.Event()
+    hold(elastic, go)
+    serve.start("--serve-queue-ids", 20, "--serve-threads", 1)
+    assert serve.call("location", IDS[:21]).status == 413, "more than there will ever be room for"
+    assert [serve.call("location", IDS[n:n + 6]).status for n in (0, 6, 12)] == [200, 200, 200]
+    for _ in range(20):
+        answer = serve.call("location", IDS[100:103])
+        assert answer.status == 429 and int(answer.headers["Retry-After"]) > 0, answer
+        assert answer.json["params"]["err"] == "TOO_MANY_REQUESTS" and answer.json["responseCode"] == "CLIENT_ERROR"
+    assert serve.call("location", IDS[18:20]).status == 200, "what fits is taken"
+    m = serve.metrics()
+    assert (m["queue_ids"], m["queue_calls"], m["calls_full_total"], m["calls_taken_total"]) == (20, 4, 20, 4)
+    go.set()
+    serve.idle()
+    assert serve.docs("location") == {i: location(i) for i in IDS[:20]}
+    assert serve.call("location", IDS[100:103]).status == 200
+
+
+def test_the_size_of_a_body(serve, cassandra):  # noqa: F811
+    serve.start("--serve-max-body", "4KiB")
+    small, large = json.dumps(request_of("location", ["x" * 3000])), json.dumps(request_of("location", ["x" * 100000]))
+    head = {"Content-Type": "application/json"}
+    assert serve.http("POST", PATHS[0], small, head).status == 200
+    answer = serve.http("POST", PATHS[0], large, head)
+    assert (answer.status, answer.json["params"]["err"]) == (413, "REQUEST_TOO_LARGE")
+    pieces = (large[i:i + 1000].encode() for i in range(0, len(large), 1000))
+    assert serve.http("POST", PATHS[0], pieces, head).status == 413
+    assert serve.metrics()["calls_taken_total"] == 1
+
+
+def slow_client(serve, pieces, got):  # noqa: F811
+    body = json.dumps(request_of("location", ["a"])).encode()
+    data = b"POST /v1/data/sync HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nConnection: close\r\n"
+    data += b"Content-Length: %d\r\n\r\n" % len(body) + body
+    with socket.create_connection(("127.0.0.1", serve.port), timeout=20) as s:
+        step = max(1, len(data) // pieces)
+        for i in range(0, len(data), step):
+            s.sendall(data[i:i + step])
+            time.sleep(0.02)
+        answer = b""
+        while piece := s.recv(65536):
+            answer += piece
+    got.append(answer.split(b"\r\n")[0])
+
+
+def test_slow_clients_hold_up_nobody(serve, cassandra):  # noqa: F811
+    locations(cassandra, "a", "b")
+    serve.start()
+    got = []
+    clients = [threading.Thread(target=slow_client, args=(serve, 25, got)) for _ in range(30)]
+    for c in clients:
+        c.start()
+    begin = time.monotonic()
+    assert serve.sync("location", ["b"])["esSyncResponse"] == {"b": True}
+    assert time.monotonic() - begin < 0.4 or not got, "it waited for the slow ones"
+    for c in clients:
+        c.join()
+    assert got == [b"HTTP/1.1 200 OK"] * 30
+
+
+def test_clients_that_go_away(serve, cassandra):  # noqa: F811
+    """In the middle of a request, or without waiting for the answer: whoever waits else is served."""
+    locations(cassandra, "a")
+    serve.start()
+    body = json.dumps(request_of("location", ["a"], operationType="sync")).encode()
+    data = b"POST /v1/data/sync HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(body) + body
+    for cut in (0, 1, 30, 100, len(data) - 1, len(data)):
+        with socket.create_connection(("127.0.0.1", serve.port)) as s:
+            s.sendall(data[:cut])
+    assert serve.sync("location", ["a"])["esSyncResponse"] == {"a": True}
+    serve.stop(code=0)
+
+
+def test_many_connections(serve, cassandra, elastic):  # noqa: F811
+    locations(cassandra, *IDS)
+    serve.start()
+    answers = []
+
+    def caller(k):
+        c = [serve.call("location", [i]).status for i in IDS[k::60]]
+        answers.extend(c)
+    idle = [socket.create_connection(("127.0.0.1", serve.port)) for _ in range(100)]
+    callers = [threading.Thread(target=caller, args=(k,)) for k in range(60)]
+    for c in callers:
+        c.start()
+    for c in callers:
+        c.join()
+    for s in idle:
+        s.close()
+    assert answers == [200] * len(IDS)
+    assert serve.idle()["ids_taken_total"] == len(IDS)
+    assert serve.docs("location") == {i: location(i) for i in IDS}
+
+
+def test_a_stop_finishes_what_is_in_flight(serve, cassandra, elastic):  # noqa: F811
+    locations(cassandra, "a")
+    go = threading.Event()
+    count = on_step(elastic, lambda step, n, request: go.wait(20) and None if step == "_bulk" else None)
+    serve.start()
+    got = []
+    caller = threading.Thread(target=lambda: got.append(serve.call("location", ["a"], operationType="sync")))
+    caller.start()
+    serve.until(lambda: count.get("_bulk"))
+    serve.server.signal(15)
+    time.sleep(0.1)
+    go.set()
+    caller.join()
+    result = serve.server.wait(20)
+    assert result.code == 0, result
+    assert serve.docs("location") == {"a": location("a")}
+    assert got[0].status == 500 and got[0].json["params"]["err"] == "UOS_ESSYNCnull", "it is not known to have been done"
+    assert re.search(r"waiting +0\b", result.out), result
+
+
+def test_a_stop_leaves_the_rest_in_the_journal(serve, cassandra, elastic):  # noqa: F811
+    locations(cassandra, *IDS)
+    serve.start()
+    elastic.stop()
+    for n in range(0, 50, 5):
+        assert serve.call("location", IDS[n:n + 5]).status == 200
+    result = serve.stop(code=130)
+    assert re.search(r"waiting +50\b", result.out) and "the next start goes on" in result.out, result
+    elastic.start()
+    serve.start()
+    serve.idle()
+    assert serve.docs("location") == {i: location(i) for i in IDS[:50]}
+    result = serve.stop(code=0)
+    assert re.search(r"waiting +0\b", result.out) and re.search(r"ids +50\b", result.out) and re.search(r"indexed +50\b", result.out)
+
+
+def test_a_new_run_after_a_clean_end(serve, cassandra):  # noqa: F811
+    locations(cassandra, "a")
+    serve.start("--json")
+    serve.sync("location", ["a", "nobody", {"name": "x"}])
+    first = json.loads(serve.stop().out)
+    assert {k: first[k] for k in ("calls", "ids", "found", "missing", "bad", "duplicate", "documents", "indexed", "waiting")} == {
+        "calls": 1, "ids": 3, "found": 1, "missing": 1, "bad": 1, "duplicate": 0, "documents": 1, "indexed": 1, "waiting": 0}
+    serve.start("--json")
+    second = json.loads(serve.stop().out)
+    assert second["run"] != first["run"] and second["ids"] == 0
+
+
+def test_stopped_twice(serve, cassandra, elastic):  # noqa: F811
+    """The second time it does not wait for an answer."""
+    locations(cassandra, "a")
+    hold(elastic, threading.Event())
+    serve.start()
+    serve.call("location", ["a"])
+    serve.until(lambda: any(c.path.endswith("_bulk") for c in elastic.calls))
+    serve.server.signal(15)
+    time.sleep(0.1)
+    serve.server.signal(15)
+    begin = time.monotonic()
+    assert serve.server.wait(20).code == 130
+    assert time.monotonic() - begin < 5
+
+
+def test_two_servers_of_one_state_folder(serve, program, cassandra, elastic):  # noqa: F811
+    serve.start()
+    other = Serve(program, cassandra, elastic)
+    text = other.fails(code=2)
+    other.end()
+    assert str(serve.server.pid) in text, text
+
+
+def test_metrics_tell_the_truth(serve, cassandra, elastic):  # noqa: F811
+    locations(cassandra, "a", "b", "c")
+    elastic.put("location", "b", location("b"))
+    elastic.item_script = lambda action, meta, source: {
+        "_id": meta["_id"], "status": 400, "error": {"type": "mapper_parsing_exception", "reason": "no"}} if meta["_id"] == "c" else None
+    serve.start()
+    result = serve.sync("location", ["a", "b", "c", "a", "nobody", {"code": "c"}])
+    assert result["esSyncResponse"] == {"a": True, "b": True, "c": False, "nobody": False, '{"code":"c"}': False}
+    serve.http("GET", "/nowhere")
+    m = serve.metrics()
+    want = {"calls_taken_total": 1, "calls_refused_total": 1, "calls_full_total": 0, "calls_late_total": 0, "ids_taken_total": 6,
+            "ids_duplicate_total": 1, "ids_bad_total": 1, "ids_missing_total": 1, "ids_found_total": 3, "ids_refused_total": 0,
+            "documents_indexed_total": 1, "documents_unchanged_total": 1, "documents_failed_total": 1, "documents_stale_total": 0,
+            "documents_contended_total": 0, "queue_ids": 0, "queue_calls": 0, "workers_in_trouble": 0}
+    assert {k: m[k] for k in want} == want
+    text = serve.http("GET", "/metrics")
+    assert text.headers["Content-Type"].startswith("text/plain")
+    for name in m:
+        assert re.search(rb"# HELP cass2es_%s \S.*\n# TYPE cass2es_%s (counter|gauge)\n" % (name.encode(), name.encode()), text.body), name
+
+
+def test_memory_stays_flat(serve, cassandra, elastic):  # noqa: F811
+    """What is resident after ten times as many calls is nearly what it was; and far below 64 MiB."""
+    locations(cassandra, *IDS)
+    serve.start("--serve-threads", 2)
+
+    def load(calls):
+        for n in range(calls):
+            assert serve.call("location", [IDS[(n + k) % 300] for k in range(60)]).status in (200, 429)
+        serve.idle()
+        return serve.server.peak_kib()
+    first = load(10)
+    then = load(100)
+    print("VmHWM KiB after 10 and 110 calls:", first, then)
+    assert then < 1.25 * first + 2048, (first, then)
+    assert then < 64 << 10 or "sanitize" in str(serve.program.env)
