@@ -71,6 +71,9 @@ void crew_fail(struct crew *c, const struct err *err)
         c->err = *err;
     pthread_mutex_unlock(&c->lock);
     atomic_store(&c->stop, true);
+    /* Pauses and back-offs of the others end now. */
+    if (c->cancel)
+        cancel_fire(c->cancel, 1);
     if (c->on_stop)
         c->on_stop(c->ctx);
 }
