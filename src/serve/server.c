@@ -19,7 +19,8 @@ enum {
     IDLE_S = 120, /* of a connection that says nothing */
     STACK_BYTES = 512 << 10,
     STOP_S = 5,
-    RETRY_AFTER_S = 5,        /* of 429 and 503 */
+    FULL_RETRY_S = 1,         /* Retry-After of 429: a queue moves */
+    RETRY_AFTER_S = 5,        /* of 503 */
     LOG_EVERY_MS = 10000,     /* of the same kind of refusal */
     SWALLOW_BYTES = 64 << 20, /* of a body too large, so that its sender hears the answer */
 };
@@ -61,7 +62,7 @@ static enum MHD_Result send_text(struct MHD_Connection *c, int status, const cha
     MHD_add_response_header(r, MHD_HTTP_HEADER_CONTENT_TYPE, content_type);
     if (status == 429 || status == 503) {
         char seconds[16];
-        snprintf(seconds, sizeof seconds, "%d", RETRY_AFTER_S);
+        snprintf(seconds, sizeof seconds, "%d", status == 429 ? FULL_RETRY_S : RETRY_AFTER_S);
         MHD_add_response_header(r, MHD_HTTP_HEADER_RETRY_AFTER, seconds);
     }
     enum MHD_Result ok = MHD_queue_response(c, (unsigned)status, r);

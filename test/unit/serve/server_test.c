@@ -189,7 +189,7 @@ static void full(void **state)
     assert_int_equal(r.status, 200);
     ask(&h, "POST", "/v1/data/sync", CALL("batch", "\"4\"", ""), &r);
     assert_int_equal(r.status, 429);
-    assert_non_null(strstr(r.text, "\r\nRetry-After: 5\r\n"));
+    assert_non_null(strstr(r.text, "\r\nRetry-After: 1\r\n"));
     assert_non_null(strstr(r.body, "\"err\":\"TOO_MANY_REQUESTS\""));
     fake_hold(&b->fake, false);
     while (metrics_get(&b->metrics, METRIC_queue_ids) > 0)
