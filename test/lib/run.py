@@ -59,18 +59,34 @@ class Tally:
         print(line, flush=True)
 
 
+alive = set()  # process groups to be ended when we are
+
+
+def interrupted(number, frame):
+    for group in list(alive):
+        try:
+            os.killpg(group, signal.SIGTERM)
+        except ProcessLookupError:
+            pass
+    print("interrupted")
+    os._exit(130)
+
+
 def shell(command, limit, env=None, log=None):
     """Runs a command to its end, or stops it and its children; returns (exit code, output)."""
     begin = time.monotonic()
     process = subprocess.Popen(command, cwd=ROOT, env={**os.environ, **(env or {})}, stdin=subprocess.DEVNULL,
                                stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True,
                                text=True, errors="replace")
+    alive.add(process.pid)
     try:
         output, code = process.communicate(timeout=limit)[0], process.returncode
     except subprocess.TimeoutExpired:
         os.killpg(process.pid, signal.SIGKILL)
         output = process.communicate()[0] + f"\nstopped after {time.monotonic() - begin:.0f} s\n"
         code = 124
+    finally:
+        alive.discard(process.pid)
     if log:
         log.parent.mkdir(parents=True, exist_ok=True)
         log.write_text(output)
@@ -428,6 +444,8 @@ def main():
     patterns = [n for n in names if n not in GROUPS]
     if patterns and groups == GROUPS:
         groups = ["lint"] if all(p in CHECKS for p in patterns) else ["unit", "flow", "live"]
+    signal.signal(signal.SIGINT, interrupted)
+    signal.signal(signal.SIGTERM, interrupted)
     begin, tally = time.monotonic(), Tally()
     builds = Builds(tally)
     for group in groups:
