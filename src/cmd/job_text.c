@@ -102,6 +102,10 @@ void job_add_text(struct sync *s, struct buf *b, const struct job_counts *c,
                : c->failed || c->bad ? "finished with failures"
                                      : "finished");
     show_row(&t, "run", "%s%s", run_id(s->run), s->resumed ? " (went on)" : "");
+    if (s->schema && !(s->config->ids.file && !c->given))
+        show_row(&t, "table", "%s.%s", s->schema->keyspace, s->schema->table);
+    if (s->config->ids.file)
+        show_row(&t, "id file", "%s", s->config->ids.file);
     if (c->given)
         add_given_rows(&t, c);
     show_row_count(&t, "ids", c->ids);
@@ -117,6 +121,9 @@ void job_add_text(struct sync *s, struct buf *b, const struct job_counts *c,
         stopped_dry_run_text(b, &t, csv);
     else
         sent_text(s, b, &t, c, log);
+    if (finished && !c->ids && !s->config->ids.file)
+        buf_printf(b, "\nThere was nothing to send: table %s.%s has no rows.\n",
+                   s->schema->keyspace, s->schema->table);
     if (c->failed || c->bad || c->given_bad || c->given_missing || c->unread_ranges)
         sync_add_failures(s, b);
     if (c->failed && finished)

@@ -176,6 +176,7 @@ struct scanner {
     struct tx *tx;
     struct slice *cells;
     struct slice *parts;
+    struct buf last; /* the id that ended the page before */
 };
 
 static bool row_wanted(struct scanner *s, bool *wanted, struct err *err)
@@ -219,6 +220,25 @@ static bool add_row_id(struct scanner *s, struct err *err)
     return true;
 }
 
+/* A partition that goes on over several pages repeats its id, and the ids of other workers' pages
+ * lie between: what blocks_add() knows of the id before does not help. */
+static const struct slice *drop_repeated(struct scanner *s, size_t *count)
+{
+    const struct slice *ids = batch_slices(&s->batch);
+    size_t n = 0;
+
+    while (n < s->batch.count && slice_eq(ids[n], buf_slice(&s->last)))
+        n++;
+    tx_count(s->tx, "ids", (int64_t)n);
+    tx_count(s->tx, "duplicate", (int64_t)n);
+    *count = s->batch.count - n;
+    if (*count) {
+        buf_reset(&s->last);
+        buf_add_slice(&s->last, ids[s->batch.count - 1]);
+    }
+    return ids + n;
+}
+
 static bool take_page(void *ctx, const struct scan_task *task, const struct scan_page *page,
                       struct err *err)
 {
@@ -248,7 +268,9 @@ static bool take_page(void *ctx, const struct scan_task *task, const struct scan
         return false;
     tasks_mark(s->tx, task, page);
     atomic_fetch_add(&j->ids, s->batch.count);
-    return blocks_add(j->blocks, batch_slices(&s->batch), s->batch.count, s->tx, err);
+    size_t count;
+    const struct slice *ids = drop_repeated(s, &count);
+    return blocks_add(j->blocks, ids, count, s->tx, err);
 }
 
 static bool range_cut(void *ctx, const struct scan_task *task, int64_t done_to, bool inside,
@@ -283,6 +305,7 @@ static bool scan_table(void *ctx, struct err *err)
     };
 
     batch_init(&s.batch);
+    buf_init(&s.last, IDS_KEY_MAX * ID_MAX_BYTES);
     s.tx = tx_new(j->o.run);
     s.cells = xalloc(j->plan.column_count * sizeof *s.cells);
     s.parts = xalloc(j->o.field_count * sizeof *s.parts);
@@ -290,6 +313,7 @@ static bool scan_table(void *ctx, struct err *err)
     tx_free(s.tx);
     free(s.cells);
     free(s.parts);
+    buf_fini(&s.last);
     batch_fini(&s.batch);
     return ok;
 }

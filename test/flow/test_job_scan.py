@@ -185,3 +185,22 @@ def test_table_that_vanishes_during_the_scan_stops_with_its_name(job, ring):
 def test_murmur_of_the_peer_is_the_order_of_the_scan(ring):
     t = ring.tables["sunbird", "user"]
     assert t.tokens == sorted(key_token([encode(Type("text"), "user-%04d" % i)]) for i in range(10))
+
+
+def test_a_looked_up_id_is_sent_once_though_two_workers_scan(program, api, make_ring):
+    ring = sunbird(make_ring(page_rows=2))
+    ring.table("sunbird_courses", "course_batch", "courseid text, batchid text, name text", "courseid", ["batchid"],
+               rows=[("c%02d" % (i // 30), "b%04d" % i, "n") for i in range(600)])
+    ring.start()
+    job = Job(program, ring, api)
+    r = says(job.run("--id-column", "batchid", ids=["b%04d" % i for i in range(600)], type="batch", table="course_batch", block=1), code=0)
+    assert sorted(api.ids()) == ["c%02d" % i for i in range(20)]
+    says(r, r"ids +600", r"duplicate +580", r"accepted +20")
+
+
+def test_the_summary_names_the_table(job):
+    says(job.run(keyspace=None), r"table +sunbird\.user", code=0)
+
+
+def test_an_empty_table_is_said_to_be_empty(job):
+    says(job.run(table="location", type="location"), r"sunbird\.location has no rows", code=0)
