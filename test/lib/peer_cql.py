@@ -969,7 +969,8 @@ class Conn(threading.Thread):
     def loop(self):
         wire, plain = bytearray(), bytearray()
         while True:
-            data = self.sock.recv(1 << 16)
+            sock = self.sock  # dropped by another thread: None
+            data = sock and sock.recv(1 << 16)
             if not data:
                 return
             if self.framed:
