@@ -57,6 +57,7 @@ bool sync_begin(struct sync *s, const char *more_identity, struct err *err)
     buf_init(&params, 1 << 20);
     config_identity(s->config, FOR_SYNC, &identity);
     buf_add_str(&identity, more_identity);
+    hash_sha256_hex(buf_slice(&identity), s->identity);
     config_params_json(s->config, FOR_SYNC, &params);
     struct run_spec spec = {.command = "sync",
                             .identity = buf_cstr(&identity),
@@ -137,18 +138,28 @@ static void add_key(struct buf *b, const char *key)
         buf_add_str(b, "...");
 }
 
+/* "line 7: it is so" is the same kind as "line 8: it is so". */
+static const char *without_line(const char *text)
+{
+    const char *colon = strncmp(text, "line ", 5) == 0 ? strstr(text, ": ") : NULL;
+
+    return colon ? colon + 2 : text;
+}
+
 static bool show_failure(void *ctx, const struct failure_info *f)
 {
     struct shown_failures *shown = ctx;
 
+    const char *kind = without_line(f->text);
+
     for (size_t i = 0; i < shown->count; i++) {
-        if (strcmp(shown->seen[i], f->text) == 0)
+        if (strcmp(shown->seen[i], kind) == 0)
             return true;
     }
     buf_printf(shown->text, "  %s: ", f->reason);
     add_key(shown->text, f->key);
     buf_printf(shown->text, ": %s\n", f->text);
-    shown->seen[shown->count++] = xstrdup(f->text);
+    shown->seen[shown->count++] = xstrdup(kind);
     return shown->count < SHOWN_FAILURES;
 }
 

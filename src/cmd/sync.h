@@ -7,6 +7,7 @@
 #include <stdbool.h>
 
 #include "base/buf.h"
+#include "base/hash.h"
 #include "cmd/command.h"
 #include "cmd/screen.h"
 #include "cql/cql.h"
@@ -22,6 +23,7 @@ struct sync {
     struct schema *schema;
     struct screen *screen;
     bool resumed;
+    char identity[SHA256_HEX_BYTES]; /* of the run: the name of what it keeps beside the journal */
 };
 
 /* Opens the journal and begins, or goes on with, the run of these settings and `more_identity`

@@ -30,9 +30,10 @@ static struct ids_options ids_options(const struct sync *s, const struct job_pla
     return o;
 }
 
+/* Named by what the run is, not by its id: one that starts over takes the place of the old one. */
 static char *state_file(const struct sync *s, const char *what)
 {
-    return xsprintf("%s/%s.%s", s->config->run.state_dir, run_id(s->run), what);
+    return xsprintf("%s/%.16s.%s", s->config->run.state_dir, s->identity, what);
 }
 
 static bool stdin_has_bytes(void)
@@ -261,6 +262,8 @@ static bool open_sink(struct sync *s, struct job_parts *parts, struct err *err)
     }
     if (!config_need(c, "sync_api.endpoint", err))
         return false;
+    if (!strstr(c->sync_api.endpoint, "://"))
+        LOG(LOG_INFO, "https_assumed", F_STR("endpoint", c->sync_api.endpoint));
     parts->url = syncapi_endpoint(c->sync_api.endpoint, err);
     if (!parts->url)
         return config_fault(c, "sync_api.endpoint", err, "%s", err->text);

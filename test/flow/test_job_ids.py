@@ -184,3 +184,15 @@ def test_long_id_file_is_read_as_a_stream(job, api):
     says(job.run(ids=ids, block=1000), code=0)
     assert api.ids() == ids
     json.dumps(ids)
+
+
+def test_starting_over_leaves_no_old_copy_of_standard_input(job, api, program):
+    for flags, code in (((), 3), (("--fresh",), 3), (("--fresh",), 0)):
+        api.script(len(api.calls) + 2, Reply(401) if code else [])
+        says(job.run("--id-file", "-", *flags, stdin="a\nb\nc\n", block=1), code=code)
+        assert len(list(program.state.glob("*.stdin*"))) == (1 if code else 0)
+
+
+def test_one_kind_of_bad_line_is_shown_once(job):
+    r = says(job.run(ids="a\n1,2\n3,4\n5,6\n"), r"bad_id: 1,2: line 2", r"bad +3", code=1)
+    assert r.out.count("bad_id") == 1
