@@ -92,13 +92,14 @@ static bool load_mapping(struct serve *s, const char *name, struct err *err)
     t->mapping = mapping_load(path, err);
     if (!t->mapping)
         return false;
-    for (size_t i = 0; i < s->type_count; i++) {
+    s->type_count++;
+    for (size_t i = 0; s->types[i].mapping != t->mapping; i++) {
         if (strcmp(s->types[i].mapping->object, t->mapping->object) == 0)
             return mapping_error(t->mapping, t->mapping->object_at, err,
                                  "object type %s is described in %s, too", t->mapping->object,
                                  s->types[i].mapping->path);
     }
-    s->names[s->type_count++] = t->mapping->object;
+    s->names[s->type_count - 1] = t->mapping->object;
     return true;
 }
 

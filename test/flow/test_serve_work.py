@@ -9,6 +9,7 @@ import time
 import pytest
 from peer_cql import OVERLOADED, error
 from peer_http import Reply
+from program import BIN
 from serving import PATHS, Serve, cassandra, elastic, location, locations, on_step, request_of, serve  # noqa: F401
 
 IDS = ["id-%03d" % n for n in range(300)]
@@ -362,5 +363,6 @@ def test_memory_stays_flat(serve, cassandra, elastic):  # noqa: F811
     first = load(10)
     then = load(100)
     print("VmHWM KiB after 10 and 110 calls:", first, then)
-    assert then < 1.25 * first + 2048, (first, then)
-    assert then < 64 << 10 or "sanitize" in str(serve.program.env)
+    if not re.search(rb"__[at]san_init", BIN.read_bytes()):  # those keep what was freed
+        assert then < 1.25 * first + 2048, (first, then)
+        assert then < 64 << 10
