@@ -1,0 +1,115 @@
+/*
+ * engine/keyed_parts.h - what the parts of engine/keyed share.
+ *
+ * keyed.c: a call and its results; keyed_keys.c: ids to documents' keys; keyed_docs.c: look, read,
+ * write; keyed_reads.c: many reads of Cassandra at once. Nothing else includes this. Threads: a
+ * keyed belongs to one worker.
+ */
+#pragma once
+#include "base/arena.h"
+#include "base/map.h"
+#include "engine/keyed.h"
+#include "engine/retry.h"
+
+enum {
+    ROUND_DOCS = 200,    /* looked at, read and written together */
+    KEYS_PER_PAGE = 500, /* of a query for keys */
+    CALL_MEMORY = 64 << 20,
+};
+
+enum doc_state {
+    DOC_LOOK,    /* look at the stored one, read the row, write */
+    DOC_CHECK,   /* we created it: is the row still there? */
+    DOC_INDEXED, /* the rest is settled */
+    DOC_UNCHANGED,
+    DOC_FILTERED,
+    DOC_GONE,
+    DOC_FAILED,
+};
+
+/* A key that several elements ask for is a document of the first. */
+struct seen {
+    enum doc_state state;
+};
+
+struct doc {
+    uint32_t element;
+    const struct plan_query *query; /* of its element: conditions on the row */
+    struct slice *key;              /* plan_key_count() cells */
+    struct slice id;
+    struct seen *seen; /* NULL: not remembered */
+
+    enum doc_state state;
+    unsigned losses;
+    unsigned laters;
+    struct elastic_found stored;
+    struct slice sent; /* what a create of unknown outcome carried; null: no such create */
+    int64_t created_seq_no, created_term; /* DOC_CHECK */
+    bool looked;                          /* stored is of this pass */
+    uint64_t altered;                     /* values of the document that are not as in the row */
+};
+
+/* A key that an element shares with an earlier one. */
+struct shared {
+    uint32_t element;
+    const struct seen *seen;
+};
+
+struct keyed {
+    struct keyed_options o;
+    struct cql_session *session;
+    struct elastic *elastic;
+    struct retry retry;
+    size_t memory_bytes;
+
+    const struct plan *plan; /* of the call */
+    struct keyed_result *results;
+    struct arena call_mem;  /* queries, keys seen; for the call */
+    struct arena key_mem;   /* keys and ids of `docs` */
+    struct arena look_mem;  /* stored documents; for a pass */
+    struct arena write_mem; /* for one document */
+    struct map seen;
+    struct shared *shared;
+    size_t shared_count, shared_cap;
+    struct doc *docs;
+    size_t doc_count, doc_cap;
+    size_t look_max; /* documents in one _mget */
+    struct elastic_bulk bulk;
+    struct doc **bulk_docs; /* for each item */
+    struct buf text;
+};
+
+/* One of many reads that are sent together. */
+struct read {
+    const char *text;
+    const struct slice *values;
+    uint16_t value_count;
+    void *who;
+    bool done;
+};
+
+/* What to do with an answer; page == NULL: it can't be read, why->text says so. */
+typedef bool (*read_taker)(struct keyed *k, struct read *r, const struct page *page,
+                           const struct err *why, struct err *err);
+
+/* In `mem`; p == NULL when it is full, or s is null. */
+struct slice keyed_keep(struct arena *mem, struct slice s);
+/* Always false: ERR_SYSTEM. */
+bool keyed_no_memory(struct err *err);
+/* Waits before the next try, and clears an ERR_RETRY. False: any other err, or the budget is
+ * spent. The first failure in a row is logged, and every tenth. */
+bool keyed_wait(struct keyed *k, const char *event, int64_t at_least_ms, struct err *err);
+
+/* The first failure of an element is the one that is told. */
+void keyed_tell(struct keyed_result *r, const char *reason, const char *text);
+/* The document's end: counted once, here only. */
+void keyed_settle(struct keyed *k, struct doc *d, enum doc_state state);
+void keyed_fail(struct keyed *k, struct doc *d, const char *reason, const char *text);
+
+/* All reads are answered, or a fatal err. */
+bool keyed_read_all(struct keyed *k, struct read *reads, size_t count, read_taker taker,
+                    struct err *err);
+/* Every element that is not bad or a duplicate becomes documents, worked off block by block. */
+bool keyed_elements(struct keyed *k, const struct json *ids, struct map *elements, struct err *err);
+/* Works off the documents collected so far. */
+bool keyed_flush(struct keyed *k, struct err *err);

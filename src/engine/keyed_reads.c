@@ -1,0 +1,98 @@
+#include "engine/keyed_parts.h"
+
+enum { READS_IN_FLIGHT = 64 /* on one connection */ };
+
+static bool send_read(struct keyed *k, const struct read *r, cql_ticket *ticket, struct err *err)
+{
+    const struct schema *s = plan_schema(k->plan);
+
+    buf_reset(&k->text);
+    cql_partition_key(r->values, plan_partition_count(k->plan), &k->text);
+    struct cql_query q = {
+        .text = r->text,
+        .values = r->values,
+        .value_count = r->value_count,
+        .page_rows = KEYS_PER_PAGE,
+        .has_token = true,
+        .token = cql_token(buf_slice(&k->text)),
+        .keyspace = s->keyspace,
+    };
+    return cql_send(k->session, &q, ticket, err);
+}
+
+static bool is_fatal(const struct err *err)
+{
+    return err->kind != ERR_NONE && err->kind != ERR_RETRY && err->kind != ERR_REJECT;
+}
+
+/* Sends up to READS_IN_FLIGHT of the reads that are not done, from `*next` on, and takes all of
+ * their answers. False: err is fatal. `later` gets an ERR_RETRY. */
+static bool read_some(struct keyed *k, struct read *reads, size_t count, size_t *next,
+                      read_taker taker, struct err *later, struct err *err)
+{
+    cql_ticket tickets[READS_IN_FLIGHT];
+    struct read *of[READS_IN_FLIGHT];
+    size_t sent = 0;
+    struct err fatal = {0};
+
+    for (; *next < count && sent < READS_IN_FLIGHT; ++*next) {
+        struct read *r = &reads[*next];
+        struct err why = {0};
+        if (r->done)
+            continue;
+        if (send_read(k, r, &tickets[sent], &why)) {
+            of[sent++] = r;
+            continue;
+        }
+        if (why.kind == ERR_REJECT) { /* values that no server would take */
+            r->done = taker(k, r, NULL, &why, &fatal);
+            if (r->done)
+                continue;
+        }
+        *next = count; /* no more in this pass */
+        *(is_fatal(&why) ? &fatal : later) = why;
+        break;
+    }
+    for (size_t i = 0; i < sent; i++) {
+        struct page page;
+        struct err why = {0};
+        if (cql_take(k->session, tickets[i], &page, &why)) {
+            if (fatal.kind == ERR_NONE && taker(k, of[i], &page, NULL, &fatal))
+                of[i]->done = true;
+        } else if (why.kind == ERR_REJECT) {
+            of[i]->done = taker(k, of[i], NULL, &why, &fatal);
+        } else {
+            *(is_fatal(&why) ? &fatal : later) = why;
+        }
+        cql_release(k->session, tickets[i]);
+        if (fatal.kind == ERR_RETRY) { /* an answer with bytes missing: that one again */
+            *later = fatal;
+            err_clear(&fatal);
+        }
+    }
+    if (fatal.kind == ERR_NONE)
+        return true;
+    *err = fatal;
+    return false;
+}
+
+/* All reads are answered, or a fatal err. */
+bool keyed_read_all(struct keyed *k, struct read *reads, size_t count, read_taker taker,
+                    struct err *err)
+{
+    for (;;) {
+        struct err later = {0};
+        size_t done = 0;
+        for (size_t next = 0; next < count;)
+            if (!read_some(k, reads, count, &next, taker, &later, err))
+                return false;
+        for (size_t i = 0; i < count; i++)
+            done += reads[i].done;
+        if (done == count)
+            return true;
+        ensure(later.kind == ERR_RETRY);
+        *err = later;
+        if (!keyed_wait(k, "read_retry", 0, err))
+            return false;
+    }
+}
