@@ -117,7 +117,8 @@ static struct waiting *waiting_new(uint64_t no, uint32_t ids, struct slice body)
     return w;
 }
 
-/* Takes over `list`. One block is let in however large it is, else nothing would ever move. */
+/* Takes over `list`. One block is let in however large it is, else nothing would ever move.
+ * Consumers are woken when there is something for all of them, or nothing more comes. */
 static void give_out(struct blocks *b, struct waiting *list)
 {
     pthread_mutex_lock(&b->lock);
@@ -126,14 +127,16 @@ static void give_out(struct blocks *b, struct waiting *list)
 
         list = w->next;
         w->next = NULL;
-        while (b->first && b->bytes + w->block.body.n > b->o.waiting_bytes && !b->ended)
+        while (b->first && b->bytes + w->block.body.n > b->o.waiting_bytes && !b->ended) {
+            pthread_cond_broadcast(&b->ready);
             pthread_cond_wait(&b->room, &b->lock);
+        }
         *b->last = w;
         b->last = &w->next;
         b->bytes += w->block.body.n;
-        pthread_cond_signal(&b->ready);
     }
     pthread_mutex_unlock(&b->lock);
+    pthread_cond_broadcast(&b->ready);
 }
 
 struct block *blocks_take(struct blocks *b)
@@ -235,7 +238,7 @@ static bool add_to_open_block(struct blocks *b, struct slice id)
 static void add_id(struct blocks *b, struct slice id, struct packing *p)
 {
     if (id.n > b->o.block_bytes) {
-        tx_failure(p->tx, slice_of(id.p, 200), "too_long",
+        tx_failure(p->tx, slice_of(id.p, id.n < 200 ? id.n : 200), "too_long",
                    "the id is longer than a call's body may be");
         p->bad++;
         return;
@@ -317,10 +320,83 @@ static void reopen_block(struct blocks *b, const struct run_block *block)
     }
 }
 
+static bool too_large(const struct blocks *b, const struct run_block *block)
+{
+    return block->ids > b->o.block_ids || block->body.n > b->o.block_bytes;
+}
+
+/* The ids of a block packed under wider limits go into blocks of their own, in one step. */
+static bool cut_again(struct blocks *b, const struct run_block *block, struct err *err)
+{
+    AUTO(tx) struct tx *tx = tx_new(b->o.run);
+    struct packing p = {.tx = tx};
+    struct slice rest = block->body;
+    struct slice id;
+
+    p.last = &p.first;
+    while (block_next_id(&rest, &id))
+        add_id(b, id, &p);
+    if (b->ids)
+        close_block(b, &p);
+    waiting_free(p.first); /* they come back from the journal, in their order */
+    tx_block_end(tx, block->no);
+    tx_count(tx, "duplicate", (int64_t)p.duplicate);
+    tx_count(tx, "bad", (int64_t)p.bad);
+    return journal_commit(tx, err);
+}
+
+/* The block that was being filled: one that is cut may not take a number behind it. */
+static bool close_journalled(struct blocks *b, struct run_block *block, struct err *err)
+{
+    AUTO(tx) struct tx *tx = tx_new(b->o.run);
+
+    block->open = false;
+    tx_block(tx, block);
+    return journal_commit(tx, err);
+}
+
+/* Limits may differ from those of the process that was interrupted: smaller ones hold for what it
+ * had packed, too. */
+static bool fit_blocks(struct blocks *b, struct err *err)
+{
+    uint64_t last = 0;
+    bool cut = false;
+    bool found = true;
+    bool ok = true;
+
+    for (uint64_t no = 0; ok && found;) {
+        struct run_block block;
+
+        ok = run_next_block(b->o.run, no, &block, &found, err);
+        if (!ok || !found)
+            break;
+        last = no = block.no;
+        cut = cut || too_large(b, &block);
+        if (cut && block.open)
+            ok = close_journalled(b, &block, err);
+        run_block_fini(&block);
+    }
+    b->next_no = last + 1;
+    for (uint64_t no = 0; ok && cut && no < last;) {
+        struct run_block block;
+
+        ok = run_next_block(b->o.run, no, &block, &found, err);
+        if (!ok || !found)
+            break;
+        no = block.no;
+        ok = no > last || !too_large(b, &block) || cut_again(b, &block, err);
+        run_block_fini(&block);
+    }
+    buf_reset(&b->previous);
+    return ok;
+}
+
 bool blocks_reload(struct blocks *b, struct err *err)
 {
     uint64_t no = 0;
 
+    if (!fit_blocks(b, err))
+        return false;
     for (;;) {
         struct run_block block;
         bool found = false;

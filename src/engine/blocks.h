@@ -34,8 +34,8 @@ struct blocks *blocks_new(const struct blocks_options *o);
 void blocks_free(struct blocks *b);
 AUTO_DEFINE(blocks);
 
-/* Gives out again what an interrupted run had packed and not ended; producers may start after it.
- */
+/* Gives out again what an interrupted run had packed and not ended, cut to today's limits;
+ * producers may start after it. */
 bool blocks_reload(struct blocks *b, struct err *err);
 /*
  * Adds ids in their order; an id equal to the one before it, or already in its block, is dropped

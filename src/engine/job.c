@@ -27,7 +27,7 @@ enum {
     SCAN_RANGE_BYTES = 64 << 20,
     FILE_BATCH_IDS = 2000,
     FILE_BATCH_BYTES = 256 << 10,
-    WAITING_BYTES = 1 << 20,
+    WAITING_BYTES = 256 << 10,
     ID_MAX_BYTES = 64 << 10,
     WRAP_BYTES = 256, /* of the object around a block's ids */
 };
@@ -601,7 +601,10 @@ static struct syncapi_block block_ids(struct sender *s, const struct block *bloc
         buf_add_str(&s->object, ":[");
         buf_add_slice(&s->object, block->body);
         buf_add_str(&s->object, "]}");
+        ensure(!s->object.full && "a block is cut to fit");
         s->ids[count++] = buf_slice(&s->object);
+    } else if (!s->job->o.api->await) {
+        s->ids[count++] = block->body; /* nobody asks for a single one: as they are, with commas */
     } else {
         while (count < block->ids && block_next_id(&rest, &s->ids[count]))
             count++;

@@ -575,3 +575,35 @@ def test_the_estimate_does_not_grow_during_a_pause(job, api, program):
     r = program.finish(p)
     etas = [float(e.split()[0]) * (0.001 if "ms" in e else 1) for _, _, e in BAR.findall(r.err)]
     assert len(etas) > 6 and max(etas) < 2.3, r.err
+
+
+@pytest.mark.parametrize("kind, table", [("user", "user"), ("user_course", "user_enrolments")])
+@pytest.mark.parametrize("block, flags", [(3, ()), (20, ("--sync-api-max-body", "1KiB"))])
+def test_smaller_limits_hold_for_what_was_packed_before(job, api, program, kind, table, block, flags):
+    ids = ["%03d-%s" % (i, "x" * 90) for i in range(90)]
+    api.script(2, Reply(401))
+    says(job.run(ids=ids, block=20, type=kind, table=table), code=3)
+    r = says(job.run(*flags, ids=ids, block=block, type=kind, table=table), r"accepted +90\b", code=0)
+    later = api.calls[2:]
+    assert max(len(c.body) for c in later) <= 1024
+    sizes = [len(b[0]["userId"]) if kind == "user_course" else len(b) for b in api.blocks()[2:]]
+    assert 0 < min(sizes) and max(sizes) <= block, r
+    assert collections.Counter(api.ids()) == collections.Counter(ids)
+
+
+def test_a_block_being_filled_survives_smaller_limits(program, api, make_ring):
+    ring = sunbird(make_ring(page_rows=7), users=100)
+    ring.start()
+    job = Job(program, ring, api)
+    stop, seen = threading.Event(), threading.Event()
+    ring.on("EXECUTE", "token\\(", do=call(lambda r: (seen.set(), stop.wait(10))), times=None, skip=8)
+    api.script(2, Reply(fault="hang"))
+    p = job.start(block=10)
+    assert seen.wait(10)
+    api.wait_for(lambda calls: len(calls) == 2)
+    program.kill(p)
+    stop.set()
+    ring.rules.clear()
+    says(job.run(block=4), code=0)
+    assert set(api.ids()) == {"user-%04d" % i for i in range(100)} and len(api.ids()) == 100
+    assert max(len(b) for b in api.blocks()[2:]) <= 4
