@@ -9,6 +9,7 @@ struct reading {
     struct cql_session *session;
     struct retry retry;
     uint32_t row_bytes; /* seen in the last range; 0: nothing seen */
+    uint32_t most_rows; /* likewise */
     unsigned splits;    /* of the task at hand */
 };
 
@@ -32,7 +33,8 @@ static bool next_page(struct reading *r, struct scan **scan, const struct scan_t
                       struct scan_page *page, struct err *err)
 {
     if (!*scan)
-        *scan = scan_open(r->session, r->w->plan, task, r->w->page_bytes, first_page_rows(r), err);
+        *scan = scan_open(r->session, r->w->plan, task, r->w->page_bytes, first_page_rows(r),
+                          r->most_rows, err);
     return *scan && scan_next(*scan, page, err);
 }
 
@@ -68,6 +70,7 @@ static bool read_pages(struct reading *r, const struct scan_task *task, struct r
             if (!r->w->take_page(r->w->ctx, task, &page, err))
                 return false;
             r->row_bytes = scan_row_bytes(scan);
+            r->most_rows = scan_most_rows(scan);
             *at = (struct reached){page.done_to, page.inside};
             if (page.last)
                 return true;

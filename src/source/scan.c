@@ -2,7 +2,7 @@
 
 #include <stdlib.h>
 
-enum { FIRST_ROWS = 50, MIN_ROWS = 10, MAX_ROWS = 10000 };
+enum { FIRST_ROWS = 50, MAX_ROWS = 10000 };
 
 static bool has_column(const uint16_t *columns, uint16_t count, uint16_t wanted)
 {
@@ -87,6 +87,7 @@ struct scan {
     uint64_t rows_seen;
     uint64_t bytes_seen;
     uint32_t page_rows;
+    uint32_t most_rows; /* less after a page that did not come */
     int64_t done_to;
     struct slice *cells;     /* of one row */
     struct slice *key_cells; /* the partition key among them, in key order */
@@ -113,7 +114,7 @@ static bool open_pager(struct scan *s, int64_t start, struct slice state, struct
 
 struct scan *scan_open(struct cql_session *session, const struct scan_plan *plan,
                        const struct scan_task *task, uint32_t target_bytes, uint32_t first_rows,
-                       struct err *err)
+                       uint32_t most_rows, struct err *err)
 {
     AUTO(scan) struct scan *s = xalloc(sizeof *s);
 
@@ -122,8 +123,9 @@ struct scan *scan_open(struct cql_session *session, const struct scan_plan *plan
     s->task = *task;
     s->target_bytes = target_bytes;
     s->page_rows = first_rows ? first_rows : FIRST_ROWS;
-    if (s->page_rows > MAX_ROWS)
-        s->page_rows = MAX_ROWS;
+    s->most_rows = most_rows && most_rows < MAX_ROWS ? most_rows : MAX_ROWS;
+    if (s->page_rows > s->most_rows)
+        s->page_rows = s->most_rows;
     s->done_to = task->done_to;
     s->by_state = task->state.p != NULL;
     s->cells = xalloc(plan->column_count * sizeof *s->cells);
@@ -148,6 +150,11 @@ uint32_t scan_row_bytes(const struct scan *s)
     return s->rows_seen ? (uint32_t)(s->bytes_seen / s->rows_seen) + 1 : 0;
 }
 
+uint32_t scan_most_rows(const struct scan *s)
+{
+    return s->most_rows;
+}
+
 static void size_next_page(struct scan *s, const struct page *page)
 {
     s->rows_seen += page->row_count;
@@ -159,8 +166,20 @@ static void size_next_page(struct scan *s, const struct page *page)
     uint64_t rows = s->target_bytes / row_bytes;
     if (rows > (uint64_t)s->page_rows * 8)
         rows = (uint64_t)s->page_rows * 8;
-    s->page_rows = (uint32_t)(rows < MIN_ROWS ? MIN_ROWS : rows > MAX_ROWS ? MAX_ROWS : rows);
+    s->most_rows += s->most_rows / 8 + 1;
+    if (s->most_rows > MAX_ROWS)
+        s->most_rows = MAX_ROWS;
+    s->page_rows = (uint32_t)(rows < 1 ? 1 : rows > s->most_rows ? s->most_rows : rows);
     cql_pager_set_rows(s->pager, s->page_rows);
+}
+
+/* Perhaps the page was too much: for the server's time-out, or for the largest answer we take. */
+static void ask_for_less(struct scan *s)
+{
+    s->most_rows = s->page_rows > 4 ? s->page_rows / 4 : 1;
+    s->page_rows = s->most_rows;
+    if (s->pager)
+        cql_pager_set_rows(s->pager, s->page_rows);
 }
 
 /* The token of the last row's partition; false when there is no row. */
@@ -203,8 +222,15 @@ bool scan_next(struct scan *s, struct scan_page *out, struct err *err)
 {
     int64_t token = 0;
 
-    if (!next_page(s, &out->page, err))
+    if (!next_page(s, &out->page, err)) {
+        if (err->kind == ERR_RETRY)
+            ask_for_less(s);
         return false;
+    }
+    /* Rows are taken apart into as many cells as were asked for. */
+    if (out->page.columns->count != s->plan->column_count)
+        return err_set(err, ERR_USER, "%s: %u columns came, %u were asked for", out->page.node,
+                       out->page.columns->count, s->plan->column_count);
     s->by_state = false;
     size_next_page(s, &out->page);
     out->last = out->page.last;

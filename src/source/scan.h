@@ -54,14 +54,16 @@ struct scan_page {
 
 struct scan;
 /* target_bytes: how large a page should be. first_rows: rows of the first page; 0: 50 (nothing
- * known). */
+ * known). most_rows: rows of any page, from scan_most_rows() of a scan before; 0: nothing known. */
 struct scan *scan_open(struct cql_session *s, const struct scan_plan *plan,
                        const struct scan_task *task, uint32_t target_bytes, uint32_t first_rows,
-                       struct err *err);
+                       uint32_t most_rows, struct err *err);
 void scan_free(struct scan *s);
 AUTO_DEFINE(scan);
 /* False at the end (ERR_NONE) or on error; after ERR_RETRY the next call goes on behind the last
- * page. */
+ * page, and asks for a smaller one: it may have been too much. */
 bool scan_next(struct scan *s, struct scan_page *out, struct err *err);
 /* Bytes per row seen so far, to size the first page of the next range; 0: none seen. */
 uint32_t scan_row_bytes(const struct scan *s);
+/* Rows a page may have: few after pages that did not come, then slowly more again. */
+uint32_t scan_most_rows(const struct scan *s);
