@@ -346,6 +346,9 @@ bool request_page(struct request *r, const struct codec_result *result,
     const struct codec_metadata *meta = &result->meta;
 
     *again = false;
+    if (result->kind != CODEC_ROWS && r->statement->columns->count)
+        return err_set(err, ERR_RETRY, "%s: a SELECT was answered without rows",
+                       r->link->node->address);
     if (result->kind != CODEC_ROWS) {
         *page = (struct page){.columns = r->statement->columns,
                               .read_at_us = r->call.read_at_us,
@@ -362,7 +365,7 @@ bool request_page(struct request *r, const struct codec_result *result,
     if (meta->changed && !prepared_keep_id(meta->metadata_id, p->metadata_id, sizeof p->metadata_id,
                                            &p->metadata_id_bytes, err))
         return false;
-    if (meta->column_count != p->columns->count) {
+    if (meta->column_count != p->columns->count || (meta->changed && !meta->columns)) {
         /* v4, and the table changed between two pages: this page can't be read. */
         *again = !r->want_metadata;
         r->want_metadata = true;
