@@ -190,12 +190,31 @@ static bool unexpected(struct conn *c, const struct frame *f, struct err *err)
     return false;
 }
 
+/* Nobody waits for an event: one that can't be read is as good as lost. */
+static void take_event(struct conn *c, struct frame *f)
+{
+    struct frame_prefix prefix;
+    struct buf plain;
+    struct err ignored;
+    bool ok = true;
+
+    buf_init(&plain, EVENTS_BYTES_MAX);
+    if (c->version == 4 && f->flags & FRAME_COMPRESSED) {
+        ok = body_decompress(&plain, f->body, EVENTS_BYTES_MAX, &ignored);
+        f->body = buf_slice(&plain);
+    }
+    if (ok && frame_strip(f, &prefix, &ignored))
+        keep_event(c, f->body);
+    else
+        c->events_lost = true;
+    buf_fini(&plain);
+}
+
 static bool deliver(struct conn *c, struct frame *f, size_t total, struct err *err)
 {
     if (f->stream < 0) {
-        struct frame_prefix prefix;
-        if (f->opcode == OP_EVENT && frame_strip(f, &prefix, err))
-            keep_event(c, f->body);
+        if (f->opcode == OP_EVENT)
+            take_event(c, f);
         c->in_used += total;
         return true;
     }
@@ -352,14 +371,19 @@ static void lend_memory(struct conn *c, struct call *call)
     buf_reset(&c->in);
 }
 
+/* False may come with the answer that ended the wait. */
 static bool wait_some(struct conn *c, struct deadline until, struct err *err)
 {
     int got = 0;
 
     if (!send_some(c, err) || (got = receive(c, err)) < 0)
         return conn_fail(c, err);
-    if (got > 0)
-        return true;
+    if (got > 0) { /* a server that never stops talking doesn't stop the clock */
+        if (cancel_level(c->env->cancel) >= 2)
+            return err_set(err, ERR_CANCEL, "cancelled");
+        return deadline_left_ms(c->env->options->clock, until) > 0 ||
+               err_set(err, ERR_RETRY, "timed out");
+    }
     return stream_wait(c->stream, STREAM_READ | (out_pending(c) ? STREAM_WRITE : 0), until, err);
 }
 
@@ -372,7 +396,7 @@ bool conn_begin(struct conn *c, struct call *call, struct err *err)
     if (c->requests.len + c->out.len - c->out_sent > FLUSH_BYTES && !conn_flush(c, err))
         return false;
     while (!c->broken && c->free_count == 0)
-        if (!wait_some(c, until, err))
+        if (!wait_some(c, until, err) && c->free_count == 0)
             return err_wrap(err, "%s: all stream ids are taken", c->name);
     if (c->broken)
         return conn_fail(c, err);
@@ -452,9 +476,9 @@ bool conn_poll(struct conn *c, struct err *err)
 
     if (c->broken || !send_some(c, err))
         return conn_fail(c, err);
-    while ((got = receive(c, err)) > 0)
+    while (cancel_level(c->env->cancel) < 2 && (got = receive(c, err)) > 0)
         ;
-    return got == 0 || conn_fail(c, err);
+    return got >= 0 || conn_fail(c, err);
 }
 
 bool call_result(struct conn *c, struct call *call, struct arena *mem, struct codec_result *out,
@@ -522,9 +546,8 @@ static bool exchange(struct conn *c, struct call *call, struct deadline until, s
 {
     call->until = until;
     while (call->state == CALL_WAITING) {
-        if (!wait_some(c, until, err)) {
-            if (call->state == CALL_WAITING)
-                call_give_up(call);
+        if (!wait_some(c, until, err) && call->state == CALL_WAITING) {
+            call_give_up(call);
             return false;
         }
     }
