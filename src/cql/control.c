@@ -167,32 +167,29 @@ static bool keep_alive(struct control *t)
 
 static void control_step(struct control *t)
 {
-    int64_t now = now_ms(t);
-    int64_t due =
-        t->heard_ms + KEEP_ALIVE_MS < t->refresh_ms ? t->heard_ms + KEEP_ALIVE_MS : t->refresh_ms;
     struct pollfd fds[2] = {{.fd = conn_fd(t->conn), .events = POLLIN},
                             {.fd = t->stop.fd, .events = POLLIN}};
     struct err err;
 
-    if (now < due)
-        (void)poll(fds, 2, (int)(due - now));
-    if (stopped(t))
+    if (!conn_poll(t->conn, &err)) {
+        if (t->node)
+            node_failed(t->node, t->env.options->clock);
+        control_drop(t);
         return;
-    if (fds[0].revents) {
-        t->heard_ms = now_ms(t);
-        if (!conn_poll(t->conn, &err)) {
-            if (t->node)
-                node_failed(t->node, t->env.options->clock);
-            control_drop(t);
-            return;
-        }
     }
     take_events(t); /* also those that came while something else was asked */
-    now = now_ms(t);
-    if (now >= t->refresh_ms)
+    int64_t now = now_ms(t);
+    int64_t keep_alive_ms = t->heard_ms + KEEP_ALIVE_MS;
+    if (now >= t->refresh_ms) {
         control_read(t, false);
-    else if (now >= t->heard_ms + KEEP_ALIVE_MS)
+    } else if (now >= keep_alive_ms) {
         keep_alive(t);
+    } else {
+        int64_t due = keep_alive_ms < t->refresh_ms ? keep_alive_ms : t->refresh_ms;
+        (void)poll(fds, 2, (int)(due - now));
+        if (fds[0].revents)
+            t->heard_ms = now_ms(t);
+    }
 }
 
 static void *control_main(void *arg)
