@@ -121,12 +121,13 @@ struct cql_counters {
 };
 void cql_cluster_counters(struct cql_cluster *c, struct cql_counters *out);
 
-/* "Apache Cassandra 5.0.4, protocol v5, dc1, 3 nodes" into text. */
+/* "Shop, release 5.0.4, protocol v5, data centre dc1, 3 nodes" into text. */
 void cql_cluster_describe(struct cql_cluster *c, char *text, size_t size);
 int cql_cluster_node_count(struct cql_cluster *c);
 
-/* ERR_USER when keyspace or table is not there; the text names the nearest. Views count as tables.
- */
+/* ERR_USER when keyspace or table is not there (the text names the nearest), or when the
+ * consistency is a local one and the keyspace has no replica in the local data centre. Views count
+ * as tables. */
 struct schema *cql_schema_load(struct cql_cluster *c, const char *keyspace, const char *table,
                                struct err *err);
 

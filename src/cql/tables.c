@@ -319,20 +319,44 @@ static bool columns_read(struct schema *s, struct udts *udts, struct queries *q,
     return err->kind == ERR_NONE;
 }
 
+/* A table of Thrift's, without clustering: the columns that CQL knows are stored as static ones,
+ * beside a name and a value that it doesn't show. */
+static void show_static_compact(struct schema *s)
+{
+    uint16_t n = 0;
+
+    for (uint16_t i = 0; i < s->column_count; i++) {
+        struct schema_column col = s->columns[i];
+        if (col.kind == COLUMN_CLUSTERING || col.kind == COLUMN_REGULAR)
+            continue;
+        if (col.kind == COLUMN_STATIC)
+            col.kind = COLUMN_REGULAR;
+        s->columns[n++] = col;
+    }
+    s->column_count = n;
+    s->clustering_count = 0;
+}
+
 static void flags_read(struct schema *s, struct queries *q)
 {
     struct rows rows;
     struct err ignored;
     uint32_t count = 0;
+    bool clustered = false;
 
     /* A view has no row here, and no flags that matter. */
     if (!queries_rows(q, Q_TABLE, &rows, &ignored) || !rows_next(&rows, &ignored))
         return;
     struct slice set = rows_cell(&rows, "flags");
     struct slice flag;
-    take_u32(&set, &count);
-    while (count-- && next_text(&set, &flag))
+    bool told = take_u32(&set, &count);
+    while (count-- && next_text(&set, &flag)) {
         s->counter = s->counter || slice_is(flag, "counter");
+        clustered = clustered || slice_is(flag, "compound") || slice_is(flag, "dense") ||
+                    slice_is(flag, "super");
+    }
+    if (told && !clustered)
+        show_static_compact(s);
 }
 
 /* False only when there is no such table in system.size_estimates to read (Keyspaces, some Astra).
@@ -390,6 +414,29 @@ static struct schema *schema_ask(struct cql_cluster *c, struct conn *conn, const
     return ok ? TAKE(s) : NULL;
 }
 
+/* What a local consistency can never meet is said before anything is read. */
+static bool replicas_are_near(struct cql_cluster *c, const char *keyspace, struct err *err)
+{
+    AUTO(topology) struct topology *t = cluster_topology(c);
+    enum cql_consistency level = cluster_env(c)->options->consistency;
+    const struct ring_map *map = topology_map(t, keyspace);
+    const char *elsewhere = NULL;
+
+    if ((level != CQL_LOCAL_QUORUM && level != CQL_LOCAL_ONE) || !map)
+        return true;
+    for (size_t i = 0; i < map->count; i++) {
+        for (uint32_t k = 0; k < map->ranges[i].replica_count; k++) {
+            elsewhere = t->nodes[map->ranges[i].replicas[k]]->dc;
+            if (strcmp(elsewhere, t->local_dc) == 0)
+                return true;
+        }
+    }
+    return !elsewhere || err_set(err, ERR_USER,
+                                 "keyspace '%s' has no replica in data centre '%s', but in '%s': "
+                                 "read there, or at another consistency than %s",
+                                 keyspace, t->local_dc, elsewhere, cql_consistency_name(level));
+}
+
 struct schema *cql_schema_load(struct cql_cluster *c, const char *keyspace, const char *table,
                                struct err *err)
 {
@@ -401,7 +448,7 @@ struct schema *cql_schema_load(struct cql_cluster *c, const char *keyspace, cons
         AUTO(schema) struct schema *s = schema_ask(c, conn, keyspace, table, err);
         cluster_give_back(c, conn, node);
         if (s && s->column_count)
-            return TAKE(s);
+            return replicas_are_near(c, keyspace, err) ? TAKE(s) : NULL;
         if (s) {
             no_table(c, keyspace, table, err);
             return NULL;
