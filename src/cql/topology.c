@@ -117,7 +117,9 @@ static bool add_node(struct reading *r, const struct rows *row, bool local)
     /* A node that is only half there, or has left. */
     if (f.host_id.n != 16 || !f.dc.p || !f.rack.p || (!f.tokens.p && !local))
         return false;
-    bool known = row_address(row, r->env->options->port, f.host, sizeof f.host, &f.port);
+    /* Before 4.0 no port is told: all nodes listen where this one does, unless there is a map. */
+    uint16_t same = r->env->options->address_map[0] ? r->env->options->port : r->port;
+    bool known = row_address(row, same, f.host, sizeof f.host, &f.port);
     if (!known && !local)
         return false;
     f.advertised = address_text(known ? f.host : r->host, known ? f.port : r->port);
