@@ -27,19 +27,23 @@ static void link_drop(struct link *l)
     l->conn = NULL;
 }
 
-/* Room for one more connection: the one that was used longest ago goes, if nobody waits on it. */
+/* Room for one more connection: those that were used longest ago go, where nobody waits on them. */
 static void make_room(struct cql_session *s)
 {
-    struct link *oldest = NULL;
-    int open = 0;
+    for (;;) {
+        struct link *oldest = NULL;
+        int open = 0;
 
-    for (struct link *l = s->links; l; l = l->next) {
-        open += l->conn != NULL;
-        if (l->conn && conn_waiting(l->conn) == 0 && (!oldest || l->last_used < oldest->last_used))
-            oldest = l;
-    }
-    if (open >= CONNECTIONS_MAX && oldest)
+        for (struct link *l = s->links; l; l = l->next) {
+            open += l->conn != NULL;
+            if (l->conn && conn_waiting(l->conn) == 0 &&
+                (!oldest || l->last_used < oldest->last_used))
+                oldest = l;
+        }
+        if (open < CONNECTIONS_MAX || !oldest)
+            return;
         link_drop(oldest);
+    }
 }
 
 bool link_connect(struct cql_session *s, struct link *l, struct err *err)
