@@ -196,6 +196,11 @@ static enum tls_result failed(struct tls *s, struct err *err)
                 "TLS: the server's certificate is not for '%s' (connect by the name in it, or give "
                 "that as server name)",
                 s->name);
+    else if (reason == SSL_R_CERTIFICATE_VERIFY_FAILED &&
+             (verdict == X509_V_ERR_CERT_HAS_EXPIRED || verdict == X509_V_ERR_CERT_NOT_YET_VALID))
+        err_set(err, ERR_REACH,
+                "TLS: the server's %s (renew it; or is this machine's clock wrong?)",
+                X509_verify_cert_error_string(verdict));
     else if (reason == SSL_R_CERTIFICATE_VERIFY_FAILED)
         err_set(err, ERR_REACH,
                 "TLS: the server's certificate is not trusted: %s (give the CA's certificate as CA "

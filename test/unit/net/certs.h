@@ -4,6 +4,7 @@
 #include <openssl/pem.h>
 #include <openssl/x509v3.h>
 #include <stdio.h>
+#include <string.h>
 
 struct authority {
     EVP_PKEY *key;
@@ -32,7 +33,8 @@ static void add_extension(X509 *cert, int nid, const char *value)
     X509_EXTENSION_free(e);
 }
 
-/* by == NULL: an authority of its own. names: "DNS:a,IP:127.0.0.1", or NULL. */
+/* by == NULL: an authority of its own. names: "DNS:a,IP:127.0.0.1", or NULL. The one called
+ * "expired" is that. */
 static struct authority make_cert(const char *folder, const char *name, const struct authority *by,
                                   const char *names)
 {
@@ -42,7 +44,7 @@ static struct authority make_cert(const char *folder, const char *name, const st
     X509_set_version(a.cert, 2);
     ASN1_INTEGER_set(X509_get_serialNumber(a.cert), serial++);
     X509_gmtime_adj(X509_getm_notBefore(a.cert), -3600);
-    X509_gmtime_adj(X509_getm_notAfter(a.cert), 24 * 3600);
+    X509_gmtime_adj(X509_getm_notAfter(a.cert), strcmp(name, "expired") ? 24 * 3600 : -60);
     X509_set_pubkey(a.cert, a.key);
     X509_NAME_add_entry_by_txt(X509_get_subject_name(a.cert), "CN", MBSTRING_ASC,
                                (const unsigned char *)name, -1, -1, 0);

@@ -360,6 +360,7 @@ static void tls_is_checked(void **state)
         {"server", "ca", "other.test", false,
          "TLS: the server's certificate is not for 'other.test'"},
         {"server", "other-ca", NULL, false, "TLS: the server's certificate is not trusted: "},
+        {"expired", "ca", NULL, false, "TLS: the server's certificate has expired (renew it"},
         {"server", "other-ca", "other.test", true, NULL},
     };
 
@@ -476,12 +477,13 @@ static int make_files(void **state)
         return -1;
     struct authority ca = make_cert(folder, "ca", NULL, NULL);
     struct authority other = make_cert(folder, "other-ca", NULL, NULL);
-    struct authority more[3] = {
+    struct authority more[4] = {
         make_cert(folder, "server", &ca, "DNS:db.test,DNS:localhost,IP:127.0.0.1"),
         make_cert(folder, "named", &ca, "DNS:db.test"),
+        make_cert(folder, "expired", &ca, "IP:127.0.0.1"),
         make_cert(folder, "client", &ca, NULL),
     };
-    for (int i = 0; i < 3; i++)
+    for (int i = 0; i < 4; i++)
         free_cert(&more[i]);
     free_cert(&other);
     free_cert(&ca);
@@ -490,7 +492,7 @@ static int make_files(void **state)
 
 static int remove_files(void **state)
 {
-    static const char *const names[] = {"ca", "other-ca", "server", "named", "client"};
+    static const char *const names[] = {"ca", "other-ca", "server", "named", "expired", "client"};
     char path[300];
 
     (void)state;
