@@ -12,6 +12,8 @@ enum {
     DB_APPLICATION = 0x63326573, /* "c2es"; PRAGMA application_id */
     DB_BUSY_MS = 30000,
     DB_CACHE_KIB = 512,
+    DB_WAL_PAGES =
+        4000, /* the pages of blocks are written again and again: copy them back rarely */
 };
 
 static const char create_tables[] =
@@ -44,9 +46,6 @@ static const char *const sql_text[SQL_STATEMENTS] = {
     [SQL_BEGIN] = "BEGIN IMMEDIATE",
     [SQL_COMMIT] = "COMMIT",
     [SQL_ROLLBACK] = "ROLLBACK",
-    [SQL_SAVE] = "SAVEPOINT one",
-    [SQL_SAVE_KEEP] = "RELEASE one",
-    [SQL_SAVE_UNDO] = "ROLLBACK TO one",
 
     [SQL_RUN_UNFINISHED] = "SELECT no, id, started_us FROM run WHERE identity = ? AND state < 2"
                            " AND resumable ORDER BY no DESC LIMIT 1",
@@ -78,9 +77,16 @@ static const char *const sql_text[SQL_STATEMENTS] = {
     [SQL_CURSORS] = "SELECT start, end, done_to, state FROM cursor WHERE run = ? AND axis = ?"
                     " ORDER BY start",
     [SQL_BLOCK_PUT] = "INSERT OR REPLACE INTO block VALUES (?, ?, ?, ?, ?)",
-    [SQL_BLOCK_END] = "DELETE FROM block WHERE run = ? AND no = ?",
-    [SQL_BLOCK_NEXT] = "SELECT no, ids, open, body FROM block WHERE run = ? AND no > ?"
-                       " ORDER BY no LIMIT 1",
+    /* A verdict is a few bytes on one page, where the block's own page, the index and the list of
+     * free pages would be five. The blocks go later, many at once. */
+    [SQL_BLOCK_END] = "INSERT OR IGNORE INTO mark VALUES (?1, 'ended block', ?2 - 1, ?2)",
+    [SQL_BLOCKS_SWEEP] = "DELETE FROM block WHERE run = ?1 AND no IN"
+                         " (SELECT end FROM mark WHERE run = ?1 AND axis = 'ended block')",
+    [SQL_BLOCKS_SWEPT] = "DELETE FROM mark WHERE run = ? AND axis = 'ended block'",
+    [SQL_BLOCK_NEXT] =
+        "SELECT no, ids, open, body FROM block WHERE run = ?1 AND no > ?2 AND no NOT IN"
+        " (SELECT end FROM mark WHERE run = ?1 AND axis = 'ended block')"
+        " ORDER BY no LIMIT 1",
     [SQL_COUNT_ADD] = "INSERT INTO count VALUES (?, ?, ?)"
                       " ON CONFLICT DO UPDATE SET value = value + excluded.value",
     [SQL_COUNT] = "SELECT value FROM count WHERE run = ? AND name = ?",
@@ -223,14 +229,15 @@ static bool create_if_new(struct db *db, struct err *err)
 
 bool db_open(struct db *db, const char *path, bool durable, struct err *err)
 {
-    char settings[128];
+    char settings[160];
 
     *db = (struct db){.path = path};
     if (!create_private(db, err))
         return false;
     snprintf(settings, sizeof settings,
-             "PRAGMA synchronous=%s; PRAGMA foreign_keys=ON; PRAGMA cache_size=-%d",
-             durable ? "FULL" : "NORMAL", DB_CACHE_KIB);
+             "PRAGMA synchronous=%s; PRAGMA foreign_keys=ON; PRAGMA cache_size=-%d;"
+             " PRAGMA wal_autocheckpoint=%d",
+             durable ? "FULL" : "NORMAL", DB_CACHE_KIB, DB_WAL_PAGES);
     bool ok = sqlite3_open_v2(path, &db->handle, SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX,
                               NULL) == SQLITE_OK ||
               db_fail(db, err);

@@ -8,88 +8,83 @@
 
 /* ---- one writes for all ---- */
 
-static void one_job(struct journal *j, struct job *job)
+/* All of the group in one transaction, or nothing of it. */
+static bool work_group(struct journal *j, struct job *group, struct job *end)
 {
     struct db *db = &j->writer;
+    struct err err;
+    bool ok = db_do(db, SQL_BEGIN, &err, "");
+    bool told = false; /* one of the jobs knows why */
 
-    job->ok = db_do(db, SQL_SAVE, job->err, "") && job->work(j, db, job->ctx, job->err) &&
-              db_do(db, SQL_SAVE_KEEP, job->err, "");
-    if (job->ok || sqlite3_get_autocommit(db->handle))
-        return;
-    struct err ignored; /* the job has its error already; a failed undo shows at COMMIT */
-    db_do(db, SQL_SAVE_UNDO, &ignored, "");
-    db_do(db, SQL_SAVE_KEEP, &ignored, "");
-}
-
-/* A full disk or an I/O error ends the whole transaction under us: then all of the group failed. */
-static bool work_group(struct journal *j, struct job *group, struct err *err)
-{
-    struct db *db = &j->writer;
-
-    if (!db_do(db, SQL_BEGIN, err, ""))
-        return false;
-    for (struct job *job = group; job; job = job->next) {
-        one_job(j, job);
-        if (!job->ok && sqlite3_get_autocommit(db->handle)) {
-            *err = *job->err;
-            return false;
-        }
+    for (struct job *job = group; ok && job != end; job = job->next) {
+        err_clear(job->err);
+        ok = job->work(j, db, job->ctx, job->err);
+        told = !ok;
     }
-    return db_do(db, SQL_COMMIT, err, "");
+    ok = ok && db_do(db, SQL_COMMIT, &err, "");
+    if (!ok)
+        db_undo(db);
+    for (struct job *job = group; job != end; job = job->next) {
+        job->ok = ok;
+        if (!ok && !told)
+            *job->err = err;
+    }
+    return ok;
 }
 
+/* One that fails must not take the others with it: it is rare enough to do them all again, each by
+ * itself, and a savepoint for each would have every page written twice. */
 static void commit_group(struct journal *j, struct job *group)
 {
-    struct err err;
-
-    if (work_group(j, group, &err))
+    if (work_group(j, group, NULL) || !group->next)
         return;
-    db_undo(&j->writer);
-    for (struct job *job = group; job; job = job->next) {
-        if (job->ok || !job->err->text[0])
-            *job->err = err;
-        job->ok = false;
-    }
+    for (struct job *job = group; job; job = job->next)
+        work_group(j, job, job->next);
 }
 
-/* With the lock held, which is let go meanwhile: what arrives then is the next group. */
+/* Does what waits. Who leads next may begin before the others of this group are told. */
 static void lead(struct journal *j)
 {
+    pthread_mutex_lock(&j->lock);
     struct job *group = j->first;
-
-    j->led = true;
     j->first = NULL;
     j->last = &j->first;
     pthread_mutex_unlock(&j->lock);
     commit_group(j, group);
     pthread_mutex_lock(&j->lock);
+    struct job *successor = j->first;
+    j->led = successor != NULL;
+    pthread_mutex_unlock(&j->lock);
+    if (successor)
+        sem_post(&successor->wake);
     while (group) {
         struct job *next = group->next; /* a done job is its owner's again */
 
         group->done = true;
-        pthread_cond_signal(&group->wake);
+        sem_post(&group->wake);
         group = next;
     }
-    j->led = false;
-    if (j->first)
-        pthread_cond_signal(&j->first->wake);
 }
 
 bool journal_do(struct journal *j,
                 bool (*work)(struct journal *j, struct db *db, void *ctx, struct err *err),
                 void *ctx, struct err *err)
 {
-    struct job job = {.work = work, .ctx = ctx, .err = err, .wake = PTHREAD_COND_INITIALIZER};
+    struct job job = {.work = work, .ctx = ctx, .err = err};
 
     err_clear(err);
+    sem_init(&job.wake, 0, 0);
     pthread_mutex_lock(&j->lock);
     *j->last = &job;
     j->last = &job.next;
-    while (!job.done && j->led)
-        pthread_cond_wait(&job.wake, &j->lock);
+    bool wait = j->led;
+    j->led = true;
+    pthread_mutex_unlock(&j->lock);
+    while (wait && sem_wait(&job.wake) < 0)
+        ; /* a signal */
     if (!job.done)
         lead(j);
-    pthread_mutex_unlock(&j->lock);
+    sem_destroy(&job.wake);
     return job.ok;
 }
 

@@ -116,7 +116,7 @@ static bool end(struct journal *j, struct db *db, void *ctx, struct err *err)
     if (e->state != RUN_FINISHED)
         return true;
     /* A finished run never goes on: where it was is of no use any more. */
-    return db_do(db, SQL_RUN_FORGET_MARKS, err, "i", no) &&
+    return blocks_sweep(db, no, err) && db_do(db, SQL_RUN_FORGET_MARKS, err, "i", no) &&
            db_do(db, SQL_RUN_FORGET_CURSORS, err, "i", no);
 }
 

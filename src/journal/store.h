@@ -8,19 +8,20 @@
  */
 #pragma once
 #include <pthread.h>
+#include <semaphore.h>
 
 #include "journal/db.h"
 #include "journal/journal.h"
 #include "journal/lock.h"
 
 struct job {
-    /* Each in its own savepoint; false undoes what it did. */
+    /* False undoes what it did. May be called once more after that. */
     bool (*work)(struct journal *j, struct db *db, void *ctx, struct err *err);
     void *ctx;
     struct err *err;
     bool ok;
-    bool done; /* guarded by the journal's lock, as the rest */
-    pthread_cond_t wake;
+    bool done;  /* set before the wake-up; awake and not done: it leads */
+    sem_t wake; /* not a condition: nobody has to wait for the lock on waking up */
     struct job *next;
 };
 
@@ -54,3 +55,5 @@ bool journal_do(struct journal *j,
                 void *ctx, struct err *err);
 /* The lock file of an identity's hash; malloc'ed. */
 char *journal_lock_path(const struct journal *j, const char *identity_hash);
+/* Removes the blocks that have ended. */
+bool blocks_sweep(struct db *db, int64_t run, struct err *err);

@@ -182,6 +182,11 @@ static bool mark_add(struct db *db, int64_t run, const char *axis, struct interv
     return db_do(db, SQL_MARK_ADD, err, "itii", run, axis, mark.start, mark.end);
 }
 
+bool blocks_sweep(struct db *db, int64_t run, struct err *err)
+{
+    return db_do(db, SQL_BLOCKS_SWEEP, err, "i", run) && db_do(db, SQL_BLOCKS_SWEPT, err, "i", run);
+}
+
 static bool apply_op(struct journal *j, struct db *db, int64_t run, const struct op *op,
                      struct err *err)
 {
@@ -212,8 +217,13 @@ static bool apply_op(struct journal *j, struct db *db, int64_t run, const struct
 static bool apply(struct journal *j, struct db *db, void *ctx, struct err *err)
 {
     const struct tx *t = ctx;
+    bool swept = false;
 
     for (const struct op *op = t->first; op; op = op->next) {
+        /* Before blocks come: they get the room, and perhaps the numbers, of those that ended. */
+        if (op->kind == OP_BLOCK && !swept && !blocks_sweep(db, t->run->no, err))
+            return false;
+        swept = op->kind != OP_BLOCK_END && (swept || op->kind == OP_BLOCK);
         if (!apply_op(j, db, t->run->no, op, err))
             return false;
     }
