@@ -82,12 +82,16 @@ static void catch_signals(struct cancel *cancel)
 {
     struct sigaction on = {.sa_handler = on_signal, .sa_flags = SA_RESTART};
     struct sigaction ignore = {.sa_handler = SIG_IGN};
+    struct sigaction hangup;
 
     signal_cancel = cancel;
     on_terminal = isatty(STDERR_FILENO) == 1;
     sigemptyset(&on.sa_mask);
     sigaction(SIGINT, &on, NULL);
     sigaction(SIGTERM, &on, NULL);
+    /* The terminal went away: the same as Ctrl-C, unless nohup said to stay. */
+    if (sigaction(SIGHUP, NULL, &hangup) == 0 && hangup.sa_handler != SIG_IGN)
+        sigaction(SIGHUP, &on, NULL);
     sigaction(SIGPIPE, &ignore,
               NULL); /* a lost peer is an error of that call, not of the process */
 }
@@ -117,6 +121,16 @@ static bool wants_help(int argc, char **argv, int first)
     return false;
 }
 
+/* What failed to be written earlier has left only its mark, not its reason. */
+static bool flush_stdout(struct err *err)
+{
+    errno = 0;
+    if (fflush(stdout) == 0 && !ferror(stdout))
+        return true;
+    return err_set(err, ERR_SYSTEM, "standard output: %s",
+                   errno ? strerror(errno) : "could not be written");
+}
+
 static bool print_help(const struct command *command, struct err *err)
 {
     struct buf text;
@@ -125,9 +139,7 @@ static bool print_help(const struct command *command, struct err *err)
     help_command(command, &text);
     fwrite(text.p, 1, text.len, stdout);
     buf_fini(&text);
-    if (fflush(stdout) != 0)
-        return err_set(err, ERR_SYSTEM, "standard output: %s", strerror(errno));
-    return true;
+    return flush_stdout(err);
 }
 
 static bool check_operands(const struct command *command, const struct config *config,
@@ -151,9 +163,7 @@ static bool run(const struct command *command, const struct config *config, stru
     if (command->signals)
         catch_signals(&ctx->cancel);
     bool ok = command->run(config, ctx, exit_code, err);
-    if (ok && (fflush(stdout) != 0 || ferror(stdout)))
-        ok = err_set(err, ERR_SYSTEM, "standard output: %s", strerror(errno));
-    return ok;
+    return ok && flush_stdout(err);
 }
 
 static int say_error(const struct command *command, const struct config *config,

@@ -3,6 +3,7 @@ import collections
 import os
 import re
 import signal
+import subprocess
 import threading
 import time
 
@@ -246,10 +247,11 @@ def test_interrupt_twice_stops_now(job, api, program):
     at_least_once(api, IDS, flying)
 
 
-def test_sigterm_is_an_interrupt(job, api, program):
+@pytest.mark.parametrize("sig", [signal.SIGTERM, signal.SIGHUP])
+def test_another_signal_is_an_interrupt(job, api, program, sig):
     p = job.start(ids=IDS, block=4, pause=20000)
     api.wait_for(lambda calls: calls and calls[0].end)
-    p.send_signal(signal.SIGTERM)
+    p.send_signal(sig)
     assert program.finish(p).code == 130
 
 
@@ -607,3 +609,10 @@ def test_a_block_being_filled_survives_smaller_limits(program, api, make_ring):
     says(job.run(block=4), code=0)
     assert set(api.ids()) == {"user-%04d" % i for i in range(100)} and len(api.ids()) == 100
     assert max(len(b) for b in api.blocks()[2:]) <= 4
+
+
+def test_a_summary_that_cannot_be_written_says_so(job):
+    with open("/dev/full", "w") as full:
+        r = subprocess.run(job.program.command(*job.args(ids=["a"])), cwd=job.program.cwd, env=job.program.env, stdout=full,
+                           stderr=subprocess.PIPE, text=True, timeout=30)
+    assert r.returncode == 4 and "standard output: could not be written" in r.stderr, r
