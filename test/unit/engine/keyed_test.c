@@ -11,6 +11,7 @@
 #include <cmocka.h>
 #include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
 
 #include "../mapping/tables.h"
 #include "base/text.h"
@@ -428,6 +429,7 @@ static struct keyed *keyed;
 static struct arena ids_mem;
 static struct keyed_result results[512];
 static struct keyed_totals totals;
+static int64_t budget_ms = 60000;
 static struct err last;
 
 static const char *const urls[] = {"http://one:9200", "http://two:9200/", NULL};
@@ -468,7 +470,7 @@ static int setup(void **state)
     plans[0] = plan;
     assert_string_equal(err.text, "");
     struct keyed_options o = {
-        .elastic = &elastic, .plans = plans, .clock = &test_clock, .retry_budget_ms = 60000};
+        .elastic = &elastic, .plans = plans, .clock = &test_clock, .retry_budget_ms = budget_ms};
     keyed = keyed_open(&o, &err);
     assert_non_null(keyed);
     return 0;
@@ -1206,6 +1208,195 @@ static void unknown_type(void **state)
     assert_int_equal(count.mget, 0);
 }
 
+/* ---- many runs with whatever comes: other writers between any two steps, and faults of both
+ * stores
+ */
+
+enum { KEYS = 9, RUNS = 1500 };
+
+static uint64_t random_state;
+static unsigned below(unsigned n)
+{
+    random_state ^= random_state << 13;
+    random_state ^= random_state >> 7;
+    random_state ^= random_state << 17;
+    return (unsigned)(random_state >> 33) % n;
+}
+
+/* What the other writer has begun and not finished, as Sunbird's services do: the row first, then,
+ * later and without condition, its document. */
+static struct {
+    char p[16], c[16], id[40];
+    enum { NOTHING, WRITES, DELETES } pending;
+    unsigned own; /* last value of its own field; 0: none */
+} keys[KEYS];
+static unsigned next_own;
+
+static const char *row_value(int key)
+{
+    for (int i = 0; i < ROWS; i++)
+        if (rows[i].live && !strcmp(rows[i].p, keys[key].p) && !strcmp(rows[i].c, keys[key].c))
+            return rows[i].v;
+    return NULL;
+}
+
+static void put_with_own(int key, const char *v)
+{
+    char text[128];
+
+    keys[key].own = ++next_own;
+    snprintf(text, sizeof text, "{\"p\":\"%s\",\"c\":\"%s\",\"v\":\"%s\",\"w\":\"\",\"own\":%u}",
+             keys[key].p, keys[key].c, v, keys[key].own);
+    doc_put(keys[key].id, text);
+}
+
+static void finish_pending(int key)
+{
+    if (keys[key].pending == WRITES)
+        put_with_own(key, row_value(key));
+    if (keys[key].pending == DELETES) {
+        doc_delete(keys[key].id);
+        keys[key].own = 0;
+    }
+    keys[key].pending = NOTHING;
+}
+
+static void other_writer(int key)
+{
+    char v[8];
+
+    if (keys[key].pending != NOTHING) {
+        finish_pending(key);
+        return;
+    }
+    snprintf(v, sizeof v, "%u", below(4));
+    if (below(3) == 0) {
+        row_delete(keys[key].p, keys[key].c);
+        keys[key].pending = DELETES;
+    } else if (row_value(key) && doc_find(keys[key].id) >= 0 && below(2)) {
+        put_with_own(key, row_value(key)); /* its own field only */
+    } else {
+        row_put(keys[key].p, keys[key].c, v);
+        keys[key].pending = WRITES;
+    }
+}
+
+static void somebody(const char *step, unsigned n)
+{
+    (void)step;
+    (void)n;
+    while (below(3) == 0)
+        other_writer((int)below(KEYS));
+}
+
+static enum fault any_fault(const char *url, const char *step, unsigned n, int *status,
+                            const char **body)
+{
+    static const int ill[] = {429, 502, 503, 504, 500, 200, 200};
+    static const char *const texts[] = {"", "{\"items\":[", "{\"docs\":[]}", "<html>", "null"};
+
+    (void)url;
+    (void)step;
+    (void)n;
+    if (below(4))
+        return NO_FAULT;
+    *status = ill[below(7)];
+    if (*status == 500 && !strcmp(step, "bulk"))
+        *status = 503; /* else the sixth fails the document */
+    *body = texts[below(5)];
+    return (enum fault)(1 + below(3));
+}
+
+static const char *any_item_fault(const char *id, unsigned n)
+{
+    (void)id;
+    (void)n;
+    return below(8) ? NULL : "\"status\":429,\"error\":{\"type\":\"full\",\"reason\":\"x\"}";
+}
+
+static enum err_kind any_read_fault(unsigned n)
+{
+    (void)n;
+    return below(8) ? ERR_NONE : ERR_RETRY;
+}
+
+static void begin_run(uint64_t seed)
+{
+    random_state = seed * 0x9e3779b97f4a7c15u + 1;
+    memset(rows, 0, sizeof rows);
+    memset(docs, 0, sizeof docs);
+    for (int i = 0; i < KEYS; i++) {
+        memset(&keys[i], 0, sizeof keys[i]);
+        snprintf(keys[i].p, sizeof keys[i].p, "p%d", i / 3);
+        snprintf(keys[i].c, sizeof keys[i].c, "c%d", i % 3);
+        snprintf(keys[i].id, sizeof keys[i].id, "%.15s-%.15s", keys[i].p, keys[i].c);
+        if (below(4))
+            row_put(keys[i].p, keys[i].c, "0");
+        if (row_value(i) && below(2))
+            put_with_own(i, below(2) ? "0" : "old");
+    }
+}
+
+/* When all is quiet, every document is its row, and has what others put there. */
+static void check_run(uint64_t seed)
+{
+    for (int i = 0; i < KEYS; i++) {
+        char want[128] = "absent", own[32] = "";
+        struct err err = {0};
+        const char *v = row_value(i), *have = doc(keys[i].id);
+        if (keys[i].own)
+            snprintf(own, sizeof own, ",\"own\":%u", keys[i].own);
+        if (v)
+            snprintf(want, sizeof want, "{\"p\":\"%s\",\"c\":\"%s\",\"v\":\"%s\",\"w\":\"\"%s}",
+                     keys[i].p, keys[i].c, v, own);
+        arena_reset(&http_mem);
+        bool same = !v || !strcmp(have, "absent")
+                        ? !strcmp(have, want)
+                        : json_equal(json_parse(slice_str(have), &http_mem, &err),
+                                     json_parse(slice_str(want), &http_mem, &err));
+        if (!same)
+            fail_msg("seed %" PRIu64 ": %s is %s, wanted %s", seed, keys[i].id, have, want);
+    }
+}
+
+static int setup_patient(void **state)
+{
+    budget_ms = INT64_C(1) << 40;
+    int failed = setup(state);
+    budget_ms = 60000;
+    return failed;
+}
+
+static void whatever_comes(void **state)
+{
+    const char *given = getenv("CASS2ES_TEST_SEED");
+    uint64_t first = given ? strtoull(given, NULL, 10) : 1;
+    unsigned written = 0, lost = 0;
+
+    (void)state;
+    step_us = 20000000; /* waits pass at once */
+    for (uint64_t seed = first; seed < first + (given ? 1 : RUNS); seed++) {
+        begin_run(seed);
+        hook = somebody;
+        fault = any_fault;
+        item_fault = any_item_fault;
+        read_fault = any_read_fault;
+        page_rows_max = 1 + below(4);
+        if (!sync_ids("[\"p0\",{\"p\":\"p1\"},\"p0\",{\"p\":[\"p2\",\"p1\"],\"c\":[\"c0\",\"c1\"]},"
+                      "\"p2\",{\"P\":\"p0\"}]"))
+            fail_msg("seed %" PRIu64 ": %s", seed, last.text);
+        assert_int_equal(totals.open, 0);
+        assert_int_equal(totals.counts.failed, totals.counts.contended);
+        written += count.written;
+        lost += (unsigned)totals.counts.failed;
+        for (int i = 0; i < KEYS; i++)
+            finish_pending(i);
+        if (totals.counts.failed == 0)
+            check_run(seed);
+    }
+    assert_true(given || (written > RUNS && lost < RUNS)); /* something happened */
+}
+
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 
 int main(void)
@@ -1243,6 +1434,7 @@ int main(void)
         T(failure_is_shared),
         T(large_partition),
         T(unknown_type),
+        cmocka_unit_test_setup_teardown(whatever_comes, setup_patient, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
