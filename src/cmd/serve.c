@@ -1,6 +1,7 @@
 /*
  * cmd/serve.c - `cass2es serve`: Sunbird's Sync API, written to Elasticsearch.
  */
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -375,6 +376,7 @@ static bool serve_run(const struct config *config, struct context *ctx, int *exi
     struct serve s = {.config = config, .ctx = ctx};
     struct err stop;
 
+    signal(SIGXFSZ, SIG_IGN); /* a limit on the journal's size is an error of the call */
     bool ok = start_all(&s, err);
     if (ok) {
         while (retry_pause(&ctx->clock, &ctx->cancel, INT32_MAX, &stop))

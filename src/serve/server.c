@@ -111,6 +111,11 @@ static void new_uuid(char out[37])
     out[36] = '\0';
 }
 
+static bool is_unreachable(const struct server *s)
+{
+    return s->o.unreachable && s->o.unreachable(s->o.unreachable_ctx);
+}
+
 /* ---- a call of the Sync API ---- */
 
 static void wait_for_results(struct server *s, const struct syncapi_call *call, struct ticket *t,
@@ -120,8 +125,7 @@ static void wait_for_results(struct server *s, const struct syncapi_call *call, 
 
     if (results && call->wait == SYNCAPI_WAIT)
         syncapi_results(call, results, answer);
-    else if (call->wait == SYNCAPI_WAIT && syncapi_answers_as_recorded(call) && s->o.unreachable &&
-             s->o.unreachable(s->o.unreachable_ctx))
+    else if (call->wait == SYNCAPI_WAIT && syncapi_answers_as_recorded(call) && is_unreachable(s))
         syncapi_unreachable(call, answer);
     else
         syncapi_late(call, answer);
@@ -206,10 +210,21 @@ static enum MHD_Result answer_sync(struct exchange *x, struct MHD_Connection *c,
 
 /* ---- the rest ---- */
 
+/* Also when nobody asked for work lately. */
+static bool is_ready(struct server *s, char *why, size_t why_size)
+{
+    if (!work_healthy(s->o.work, why, why_size))
+        return false;
+    if (!is_unreachable(s))
+        return true;
+    snprintf(why, why_size, "Elasticsearch can't be connected to");
+    return false;
+}
+
 static enum MHD_Result answer_health(struct server *s, struct MHD_Connection *c, enum route route)
 {
     char why[300] = "";
-    bool well = route == ROUTE_LIVE || work_healthy(s->o.work, why, sizeof why);
+    bool well = route == ROUTE_LIVE || is_ready(s, why, sizeof why);
     struct buf b;
 
     buf_init(&b, 4096);

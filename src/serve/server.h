@@ -7,8 +7,8 @@
  *
  *   POST /v1/data/sync, /data/v1/index/sync, /api/data/v1/index/sync
  *   GET  /health/live     200 as long as it answers
- *   GET  /health/ready    200, or 503 with the reason
- *   GET  /metrics         Prometheus text
+ *   GET  /health/ready    200, or 503 with the reason: work waits for a server or for the journal,
+ * or Elasticsearch can't be connected to GET  /metrics         Prometheus text
  *
  * Threads: start and stop by one.
  */

@@ -2,6 +2,7 @@
 import json
 import random
 import re
+import resource
 import socket
 import threading
 import time
@@ -101,9 +102,12 @@ def test_elasticsearch_goes_and_comes(serve, cassandra, elastic):  # noqa: F811
     assert serve.call("location", ["a"]).status == 200
     time.sleep(0.2)
     assert serve.http("GET", "/health/live").status == 200
+    answer = serve.ready()
+    assert answer.status == 503 and "Elasticsearch" in answer.json["reason"]
     assert serve.docs("location") == {}
     elastic.start()
     serve.idle()
+    assert serve.ready().status == 200
     assert serve.docs("location") == {"a": location("a")}
     assert serve.sync("location", ["b"])["esSyncResponse"] == {"b": True}
 
@@ -127,10 +131,9 @@ def test_not_ready_while_a_server_is_away_for_long(serve, cassandra, elastic):  
     serve.start("--retry-budget", "200ms")
     elastic.stop()
     serve.call("location", ["a"])
-    serve.until(lambda: serve.ready().status == 503)
+    serve.until(lambda: "127.0.0.1:%d" % elastic.port in serve.ready().json.get("reason", ""))
     answer = serve.ready()
-    assert answer.headers["Retry-After"] and not answer.json["healthy"]
-    assert "127.0.0.1:%d" % elastic.port in answer.json["reason"], answer
+    assert answer.status == 503 and answer.headers["Retry-After"] and not answer.json["healthy"]
     m = serve.metrics()
     assert (m["workers_in_trouble"], m["queue_ids"], m["queue_calls"]) == (1, 1, 1) and m["work_waits_total"] >= 1
     assert serve.http("GET", "/health/live").status == 200
@@ -319,6 +322,22 @@ def test_stopped_twice(serve, cassandra, elastic):  # noqa: F811
     begin = time.monotonic()
     assert serve.server.wait(20).code == 130
     assert time.monotonic() - begin < 5
+
+
+def test_a_journal_that_takes_nothing(serve, cassandra, elastic):  # noqa: F811
+    """503 with Retry-After, and nothing was accepted; as soon as there is room it goes on."""
+    locations(cassandra, "a", "b")
+    serve.start("--retry-budget", "200ms")
+    old = resource.prlimit(serve.server.pid, resource.RLIMIT_FSIZE)
+    resource.prlimit(serve.server.pid, resource.RLIMIT_FSIZE, (1, old[1]))
+    answer = serve.call("location", ["a"])
+    assert answer.status == 503 and answer.json["params"]["err"] == "SERVICE_UNAVAILABLE" and answer.headers["Retry-After"], answer
+    m = serve.metrics()
+    assert (m["calls_taken_total"], m["calls_not_kept_total"], m["queue_ids"]) == (0, 1, 0)
+    resource.prlimit(serve.server.pid, resource.RLIMIT_FSIZE, old)
+    assert serve.sync("location", ["b"])["esSyncResponse"] == {"b": True}
+    assert set(serve.docs("location")) == {"b"}
+    serve.stop(code=0)
 
 
 def test_two_servers_of_one_state_folder(serve, program, cassandra, elastic):  # noqa: F811
