@@ -273,8 +273,11 @@ static bool unwrap_segments(struct conn *c, struct err *err)
     struct slice rest = buf_slice(&c->raw);
     enum frame_status status;
 
-    while ((status = segment_take(&rest, c->lz4, &c->in, err)) == FRAME_READY)
-        ;
+    while ((status = segment_take(&rest, c->lz4, &c->in, err)) == FRAME_READY) {
+        /* One by one: what is packed tight may be a thousand times as long. */
+        if (!deliver_all(c, err))
+            return false;
+    }
     if (status == FRAME_BAD)
         return false;
     if (rest.n && rest.n < c->raw.len)
@@ -308,9 +311,7 @@ static int receive(struct conn *c, struct err *err)
     to->len += (size_t)got;
     atomic_fetch_add_explicit(&c->env->counts->bytes_in, (uint64_t)got, memory_order_relaxed);
     c->silent_timeouts = 0;
-    if (c->framed && !unwrap_segments(c, err))
-        return -1;
-    return deliver_all(c, err) ? 1 : -1;
+    return (c->framed ? unwrap_segments(c, err) : deliver_all(c, err)) ? 1 : -1;
 }
 
 /* ---- sending ----------------------------------------------------------------------------------
