@@ -66,7 +66,7 @@ static bool control_read(struct control *t, bool events)
         t->node = now->asked;
         /* Whatever UP was said while nobody listened. */
         for (size_t i = 0; events && i < now->node_count; i++)
-            atomic_store(&now->nodes[i]->down, false);
+            atomic_store(&now->nodes[i]->down_until_ms, 0);
         cluster_publish(c, now);
         return true;
     }
@@ -124,7 +124,7 @@ static void node_status(struct control *t, const struct codec_event *e)
         if (strcmp(now->nodes[i]->advertised, address) != 0)
             continue;
         if (slice_is(e->change, "DOWN"))
-            atomic_store(&now->nodes[i]->down, true);
+            node_is_down(now->nodes[i], t->env.options->clock);
         else if (slice_is(e->change, "UP"))
             node_worked(now->nodes[i]);
     }

@@ -6,7 +6,7 @@
 #include "base/mem.h"
 #include "base/text.h"
 
-enum { AVOID_FIRST_MS = 1000, AVOID_MOST_MS = 30000 };
+enum { AVOID_FIRST_MS = 1000, AVOID_MOST_MS = 30000, DOWN_MOST_MS = 10 * 60 * 1000 };
 
 void node_book_init(struct node_book *b)
 {
@@ -39,19 +39,26 @@ void node_failed(struct node *n, struct clock *clock)
     atomic_store(&n->avoid_until_ms, clock_mono_ms(clock) + wait);
 }
 
+void node_is_down(struct node *n, struct clock *clock)
+{
+    atomic_store(&n->down_until_ms, clock_mono_ms(clock) + DOWN_MOST_MS);
+}
+
 void node_worked(struct node *n)
 {
     if (atomic_load_explicit(&n->failures, memory_order_relaxed) == 0 &&
-        !atomic_load_explicit(&n->down, memory_order_relaxed))
+        atomic_load_explicit(&n->down_until_ms, memory_order_relaxed) == 0)
         return;
     atomic_store(&n->failures, 0);
     atomic_store(&n->avoid_until_ms, 0);
-    atomic_store(&n->down, false);
+    atomic_store(&n->down_until_ms, 0);
 }
 
 bool node_avoided(const struct node *n, struct clock *clock)
 {
-    return atomic_load(&n->down) || atomic_load(&n->avoid_until_ms) > clock_mono_ms(clock);
+    int64_t now = clock_mono_ms(clock);
+
+    return atomic_load(&n->down_until_ms) > now || atomic_load(&n->avoid_until_ms) > now;
 }
 
 static bool split_port(const char *text, char *host, size_t size, long *port)

@@ -21,10 +21,10 @@ struct node {
     char *rack;
     char *host; /* where we connect to: mapped, or as the contact point was written */
     uint16_t port;
-    char *advertised; /* "10.0.0.3:9042": for events */
-    char *address;    /* "10.0.0.3:9042", of host and port: for messages */
-    bool contact;     /* reached by this address when the node itself was asked */
-    atomic_bool down; /* said an event */
+    char *advertised;              /* "10.0.0.3:9042": for events */
+    char *address;                 /* "10.0.0.3:9042", of host and port: for messages */
+    bool contact;                  /* reached by this address when the node itself was asked */
+    _Atomic int64_t down_until_ms; /* said an event; 0: it is not down */
     atomic_int failures;
     _Atomic int64_t avoid_until_ms; /* it just failed: others first */
 };
@@ -37,6 +37,8 @@ struct node_book {
 void node_book_init(struct node_book *b);
 void node_book_fini(struct node_book *b);
 void node_failed(struct node *n, struct clock *clock);
+/* An event says so. It is believed for ten minutes: the one that says UP may be lost. */
+void node_is_down(struct node *n, struct clock *clock);
 void node_worked(struct node *n);
 /* Down, or just failed. */
 bool node_avoided(const struct node *n, struct clock *clock);

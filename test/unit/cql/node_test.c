@@ -130,9 +130,12 @@ static void a_node_that_failed_is_avoided_for_longer_each_time(void **state)
     node_failed(&n, &clock);
     node_worked(&n);
     assert_false(node_avoided(&n, &clock));
-    atomic_store(&n.down, true);
+    node_is_down(&n, &clock);
     assert_true(node_avoided(&n, &clock));
     node_worked(&n);
+    assert_false(node_avoided(&n, &clock));
+    node_is_down(&n, &clock);
+    now_us += 600 * 1000000ll; /* nobody said UP: it is tried again */
     assert_false(node_avoided(&n, &clock));
 }
 
