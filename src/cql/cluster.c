@@ -400,10 +400,3 @@ void cql_cluster_describe(struct cql_cluster *c, char *text, size_t size)
              t->cluster_name, t->release, atomic_load(&c->version), c->local_dc, t->node_count,
              t->node_count == 1 ? "" : "s");
 }
-
-int cql_cluster_node_count(struct cql_cluster *c)
-{
-    AUTO(topology) struct topology *t = cluster_topology(c);
-
-    return (int)t->node_count;
-}

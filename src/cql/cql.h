@@ -123,7 +123,6 @@ void cql_cluster_counters(struct cql_cluster *c, struct cql_counters *out);
 
 /* "Shop, release 5.0.4, protocol v5, data centre dc1, 3 nodes" into text. */
 void cql_cluster_describe(struct cql_cluster *c, char *text, size_t size);
-int cql_cluster_node_count(struct cql_cluster *c);
 
 /* ERR_USER when keyspace or table is not there (the text names the nearest), or when the
  * consistency is a local one and the keyspace has no replica in the local data centre. Views count
@@ -222,7 +221,8 @@ struct cql_pager *cql_pager_open(struct cql_session *s, const struct cql_query *
 void cql_pager_free(struct cql_pager *p);
 AUTO_DEFINE(cql_pager);
 /* False at the end (err->kind == ERR_NONE) or on error. The page's bytes are valid until the next
- * call. */
+ * call, its columns as long as the session: `shape_changed` says that they are not those known when
+ * the pager was opened. */
 bool cql_pager_next(struct cql_pager *p, struct page *page, struct err *err);
 /* State behind the page given last, to go on from in another process; null slice at the end or
  * before the first. Valid until the next call. */
@@ -231,9 +231,6 @@ struct slice cql_pager_state(const struct cql_pager *p);
 void cql_pager_set_rows(struct cql_pager *p, uint32_t page_rows);
 /* Prefetch off or on (on): off when the bytes of a page are taken from a budget first. */
 void cql_pager_set_prefetch(struct cql_pager *p, bool on);
-/* Columns of the result, known after the open. A page whose columns differ (`shape_changed`) brings
- * its own in page->columns; both live as long as the session. */
-const struct columns *cql_pager_columns(const struct cql_pager *p);
 
 /*
  * Many single requests at once: send all, then take each answer, in any order. An answer is one

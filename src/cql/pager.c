@@ -119,8 +119,3 @@ void cql_pager_set_prefetch(struct cql_pager *p, bool on)
 {
     p->prefetch = on;
 }
-
-const struct columns *cql_pager_columns(const struct cql_pager *p)
-{
-    return p->columns;
-}

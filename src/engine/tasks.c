@@ -112,11 +112,6 @@ bool tasks_next(struct tasks *t, int32_t *node, struct scan_task *out)
     return found;
 }
 
-size_t tasks_count(const struct tasks *t)
-{
-    return t->cursors.count + t->ranges.count;
-}
-
 uint64_t tasks_estimated_rows(const struct tasks *t)
 {
     return t->ranges.estimated_rows;

@@ -34,7 +34,6 @@ AUTO_DEFINE(tasks);
 /* `*node`: the one the worker read last, -1 at first; updated. False: none is left. `out` borrows
  * from tasks. */
 bool tasks_next(struct tasks *t, int32_t *node, struct scan_task *out);
-size_t tasks_count(const struct tasks *t);
 /* Partitions of the whole table by the server's estimates; 0: unknown. */
 uint64_t tasks_estimated_rows(const struct tasks *t);
 uint64_t tasks_mean_partition_bytes(const struct tasks *t);

@@ -29,7 +29,6 @@ struct stream {
     struct cancel *cancel;
     short read_events; /* what a read (or write) that yielded 0 waits for */
     short write_events;
-    char address[64];
 };
 
 static bool cancelled(struct cancel *c, struct err *err)
@@ -159,8 +158,6 @@ struct stream *stream_open(const struct stream_target *to, struct clock *clock,
                            struct cancel *cancel, struct deadline until, struct err *err)
 {
     AUTO(stream) struct stream *s = xalloc(sizeof *s);
-    struct sockaddr_storage peer;
-    socklen_t peer_len = sizeof peer;
     struct addrinfo *list = NULL;
 
     s->fd = -1;
@@ -174,9 +171,6 @@ struct stream *stream_open(const struct stream_target *to, struct clock *clock,
     freeaddrinfo(list);
     if (s->fd < 0)
         return NULL;
-    if (getpeername(s->fd, (struct sockaddr *)&peer, &peer_len) == 0)
-        getnameinfo((struct sockaddr *)&peer, peer_len, s->address, sizeof s->address, NULL, 0,
-                    NI_NUMERICHOST);
     if (to->tls && !shake_hands(s, to, until, err))
         return NULL;
     s->read_events = POLLIN;
@@ -263,9 +257,4 @@ bool stream_wait(struct stream *s, unsigned wait_for, struct deadline until, str
 int stream_fd(const struct stream *s)
 {
     return s->fd;
-}
-
-const char *stream_address(const struct stream *s)
-{
-    return s->address;
 }

@@ -68,5 +68,3 @@ bool stream_wait(struct stream *s, unsigned wait_for, struct deadline until, str
 /* For a caller with a poll() of its own: readable when there is something to read (after a read
  * that yielded 0). */
 int stream_fd(const struct stream *s);
-/* The address that was connected to, "10.0.0.3" or "::1". */
-const char *stream_address(const struct stream *s);

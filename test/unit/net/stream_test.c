@@ -161,7 +161,6 @@ static void bytes_go_and_come_back(void **state)
     peer_start(&p, serve_echo, NULL);
     AUTO(stream) struct stream *s = open_to("127.0.0.1", p.port, NULL, NULL, 2000, NULL, &err);
     assert_non_null(s);
-    assert_string_equal(stream_address(s), "127.0.0.1");
     assert_echo(s, 1);
     assert_echo(s, 16 << 20); /* more than both sockets hold: a client that only sends would hang */
     stream_free(TAKE(s));
