@@ -4,7 +4,7 @@ import time
 import pytest
 
 from cqlrun import CqlRun, refused
-from peer_cql import OVERLOADED, delay, error, hang, page
+from peer_cql import OVERLOADED, call, delay, error, hang, page
 
 COUNT = 40
 ALL = "SELECT id, n FROM shop.users"
@@ -115,6 +115,22 @@ def test_the_time_of_reading_is_before_the_request(make_ring):
         pages = r.pages(".quiet on", ALL)
         times = [p["read_at_us"] for p in pages]
         assert times == sorted(set(times)) and begin * 1e6 - 1000 <= times[0] <= (begin + 0.15) * 1e6
+
+
+def test_every_attempt_has_a_time_of_its_own_before_its_bytes(make_ring):
+    """Pages asked for ahead, and a page that only the second node gives."""
+    ring = fill(make_ring(nodes=2, page_rows=10))
+    ring.keyspace("shop", rf=2)
+    with ring, run(ring) as r:
+        ring.on("EXECUTE", "users", do=[call(lambda q: time.sleep(0.3)), error(OVERLOADED)], times=1, skip=1)
+        wall = time.time() - time.monotonic()
+        pages = r.pages(".quiet on", ALL)
+        asked = [q.time + wall for q in ring.seen("EXECUTE", "users")]
+        assert len(asked) == len(pages) + 1
+        first, refused, *others = asked
+        times = [p["read_at_us"] / 1e6 for p in pages]
+        assert all(t <= a + 0.001 for t, a in zip(times, [first, *others]))
+        assert times[1] >= refused + 0.29, "that of the attempt which was answered"
 
 
 def test_an_empty_page_is_not_the_end(make_ring):

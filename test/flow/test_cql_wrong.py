@@ -1,4 +1,5 @@
 """A server that does what it must not, or what none of ours did so far: no row is lost, nobody waits for ever."""
+import signal
 import threading
 import time
 
@@ -122,6 +123,24 @@ def test_a_server_that_never_stops_talking_does_not_stop_the_clock(make_ring):
         e = r.error(".quiet on", "SELECT id, n FROM shop.users")
         assert e["error"] == "retry" and "timed out after 300 ms" in e["text"]
         assert time.monotonic() - begin < 3
+
+
+@pytest.mark.parametrize("where", ["log-in", "TLS handshake", "topology", "PREPARE", "EXECUTE"])
+def test_two_signals_end_every_wait(program, make_ring, certs, where):
+    ring = make_ring(raw=(lambda sock: (waits.set(), time.sleep(20))) if where == "TLS handshake" else None)
+    waits = threading.Event()
+    with fill(ring):
+        op = {"log-in": "STARTUP", "topology": "QUERY"}.get(where, where)
+        ring.on(op, do=lambda conn, q: waits.set() or True, times=None)
+        tls = ["--cassandra-tls", "--cassandra-ca-file", certs.pem("ca")] if where == "TLS handshake" else []
+        p = program.start("sync", "shop.users", "--to", "-", *cass(ring), *tls)
+        assert waits.wait(10)
+        begin = time.monotonic()
+        p.send_signal(signal.SIGINT)
+        time.sleep(0.2)
+        p.send_signal(signal.SIGINT)
+        r = program.finish(p)
+        assert r.code == 130 and time.monotonic() - begin < 3, r
 
 
 # ---- events

@@ -417,6 +417,21 @@ def test_a_schema(db, keyspace):
         assert r.ok(f".schema {keyspace} counts")[0]["counter"]
 
 
+def test_tables_with_compact_storage(db, keyspace):
+    """What the server stores beside the columns of CQL is not shown, and can't be selected."""
+    tables = {"flat": ("k text PRIMARY KEY, b int, a text", ["k", "a", "b"]),
+              "sorted": ("k text, c int, v int, PRIMARY KEY (k, c)", ["k", "c", "v"]),
+              "keys": ("k text, c int, PRIMARY KEY (k, c)", ["k", "c"]),
+              "plain": ("k text PRIMARY KEY, b int, a text", ["k", "a", "b"])}
+    for name, (columns, _) in tables.items():
+        db.execute(f"CREATE TABLE {keyspace}.{name} ({columns})" + (" WITH COMPACT STORAGE" if name != "plain" else ""))
+        db.execute(f"INSERT INTO {keyspace}.{name} (k, {'c' if 'c int' in columns else 'b'}) VALUES ('x', 1)")
+    with Run() as r:
+        for name, (_, want) in tables.items():
+            assert [c["name"] for c in r.ok(f".schema {keyspace} {name}")[0]["columns"]] == want
+            assert r.ok(f".scan {keyspace} {name} {','.join(want)} 1")[0]["rows"] == 1
+
+
 PARTITIONS, ROWS = 1200, 100
 
 
