@@ -425,7 +425,8 @@ def test_tables_with_compact_storage(db, keyspace):
               "plain": ("k text PRIMARY KEY, b int, a text", ["k", "a", "b"])}
     for name, (columns, _) in tables.items():
         db.execute(f"CREATE TABLE {keyspace}.{name} ({columns})" + (" WITH COMPACT STORAGE" if name != "plain" else ""))
-        db.execute(f"INSERT INTO {keyspace}.{name} (k, {'c' if 'c int' in columns else 'b'}) VALUES ('x', 1)")
+        rest = {"sorted": ["c", "v"], "keys": ["c"]}.get(name, ["b"])
+        db.execute(f"INSERT INTO {keyspace}.{name} (k, {', '.join(rest)}) VALUES ('x', {', '.join('1' for _ in rest)})")
     with Run() as r:
         for name, (_, want) in tables.items():
             assert [c["name"] for c in r.ok(f".schema {keyspace} {name}")[0]["columns"]] == want
