@@ -154,6 +154,21 @@ static void job_parts_fini(struct job_parts *p)
     free(p->csv_path);
 }
 
+/* What is about to happen, before it does. */
+static void log_job(const struct sync *s, const struct job_parts *parts)
+{
+    const struct config *c = s->config;
+    AUTO_STR char *table = s->schema && (!parts->ids || parts->wanted)
+                               ? xsprintf("%s.%s", s->schema->keyspace, s->schema->table)
+                               : xstrdup("");
+
+    LOG(LOG_INFO, "job", F_STR("object_type", c->sync.object_type), F_STR("table", table),
+        F_STR("id_file", c->ids.file ? c->ids.file : ""),
+        F_STR("to", parts->url ? parts->url : parts->csv_path),
+        F_INT("block_size", c->sync_api.block_size), F_INT("pause_ms", c->sync_api.pause_ms),
+        F_INT("workers", c->sync.workers ? c->sync.workers : API_WORKERS));
+}
+
 static bool run_job(struct sync *s, struct job_parts *parts, struct job_counts *counts,
                     struct err *err)
 {
@@ -354,6 +369,7 @@ static bool sync_parts(struct sync *s, struct job_parts *parts, int *exit_code, 
         sync_end(s, "{}", command_exit_code(err->kind), err);
         return false;
     }
+    log_job(s, parts);
     ok = run_job(s, parts, &counts, err);
     *exit_code = job_verdict(&counts, err);
     buf_init(&json, 64 << 10);

@@ -99,7 +99,8 @@ static int open_twice(struct ids *s, const struct ids_options *o, struct err *er
     else if (S_ISDIR(st.st_mode))
         err_set(err, ERR_USER, "id file %s: it is a folder", o->path);
     else if (!o->spool_path)
-        err_set(err, ERR_USER, "id file %s: it can't be read twice", o->path);
+        err_set(err, ERR_USER, "id file %s: it can't be read twice%s", o->path,
+                input ? "" : "; give it as standard input, with - as id file");
     else
         ok = spool(s, fd, o->spool_path, err);
     if (!input)

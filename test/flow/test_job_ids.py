@@ -1,5 +1,7 @@
 """Ids from files and from standard input, in every form."""
 import json
+import os
+import subprocess
 
 import pytest
 
@@ -196,3 +198,15 @@ def test_starting_over_leaves_no_old_copy_of_standard_input(job, api, program):
 def test_one_kind_of_bad_line_is_shown_once(job):
     r = says(job.run(ids="a\n1,2\n3,4\n5,6\n"), r"bad_id: 1,2: line 2", r"bad +3", code=1)
     assert r.out.count("bad_id") == 1
+
+
+def test_a_pipe_as_id_file_is_told_to_be_standard_input(job, program):
+    os.mkfifo(program.cwd / "pipe")
+    feed = subprocess.Popen(["sh", "-c", "echo a > pipe"], cwd=program.cwd)
+    says(job.run(id_file="pipe"), "can't be read twice; give it as standard input, with - as id file", code=2)
+    feed.wait(10)
+
+
+def test_the_start_says_what_will_be_done(job, api):
+    says(job.run(), r"event=job object_type=user table=sunbird\.user .*to=%s block_size=100 pause_ms=0 workers=1" % api.endpoint, code=0)
+    says(job.run(ids=["a"]), r"event=job object_type=user .*id_file=ids\.csv", code=0)
