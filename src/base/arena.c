@@ -43,21 +43,48 @@ static void *block_take(struct arena *a, size_t bytes)
     return p;
 }
 
+/* Goes on in the first kept block that is large enough; the others stay kept behind it. */
+static bool next_block(struct arena *a, size_t bytes)
+{
+    for (struct arena_block **at = a->now ? &a->now->next : NULL; at && *at; at = &(*at)->next) {
+        struct arena_block *b = *at;
+        if (b->cap < bytes)
+            continue;
+        *at = b->next;
+        b->next = a->now->next;
+        a->now->next = b;
+        a->now = b;
+        a->used = 0;
+        return true;
+    }
+    return false;
+}
+
+/* At the ceiling, blocks of earlier rounds that are too small make room for one that is not. */
+static void drop_kept(struct arena *a)
+{
+    while (a->now && a->now->next) {
+        struct arena_block *b = a->now->next;
+        a->now->next = b->next;
+        a->taken -= b->cap;
+        free(b);
+    }
+}
+
 void *arena_alloc(struct arena *a, size_t bytes)
 {
     if (bytes > a->max)
         return NULL;
     bytes = (bytes + ARENA_ALIGN - 1) & ~(size_t)(ARENA_ALIGN - 1);
     void *p = block_take(a, bytes);
-    while (!p && a->now && a->now->next) {
-        a->now = a->now->next;
-        a->used = 0;
+    if (!p && next_block(a, bytes))
         p = block_take(a, bytes);
-    }
     if (p)
         return p;
 
     size_t cap = bytes > ARENA_BLOCK_BYTES ? bytes : ARENA_BLOCK_BYTES;
+    if (cap > a->max - a->taken)
+        drop_kept(a);
     if (cap > a->max - a->taken)
         cap = bytes;
     if (cap > a->max - a->taken)

@@ -64,12 +64,34 @@ static void a_large_one_finds_room(void **state)
     arena_fini(&a);
 }
 
+static void a_large_one_finds_room_after_many_small(void **state)
+{
+    struct arena a;
+
+    (void)state;
+    arena_init(&a, 1 << 20);
+    while (arena_alloc(&a, 1000)) {
+    }
+    assert_null(arena_alloc(&a, 600 << 10));
+    arena_reset(&a);
+    uint8_t *small = arena_alloc(&a, 1000);
+    memset(small, 7, 1000);
+    uint8_t *large = arena_alloc(&a, 600 << 10);
+    assert_non_null(large);
+    memset(large, 8, 600 << 10);
+    assert_int_equal(small[999], 7);
+    assert_true(a.taken <= a.max);
+    assert_non_null(arena_alloc(&a, 200 << 10));
+    arena_fini(&a);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(allocations_are_apart_and_aligned),
         cmocka_unit_test(the_ceiling_holds_and_a_reset_gives_all_back),
         cmocka_unit_test(a_large_one_finds_room),
+        cmocka_unit_test(a_large_one_finds_room_after_many_small),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
