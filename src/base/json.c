@@ -136,6 +136,35 @@ static const yajl_callbacks callbacks = {
     .yajl_end_array = on_end,
 };
 
+static bool hex4(const uint8_t *p, const uint8_t *end, unsigned *out)
+{
+    *out = 0;
+    for (int i = 0; i < 4 && p + i < end; i++) {
+        unsigned c = p[i] | 0x20u;
+        *out = *out << 4 | (c <= '9' ? c - '0' : c - 'a' + 10);
+    }
+    return end - p >= 4;
+}
+
+/* Of JSON text that has been parsed: the parser makes "?" or another character of such a half. */
+static bool has_half_pair(struct slice text)
+{
+    const uint8_t *end = text.p + text.n;
+    unsigned code, low;
+
+    for (const uint8_t *p = text.p; (p = memchr(p, '\\', (size_t)(end - p)));) {
+        if (p[1] != 'u' || !hex4(p + 2, end, &code) || code < 0xd800 || code > 0xdfff) {
+            p += 2;
+            continue;
+        }
+        if (code >= 0xdc00 || p[6] != '\\' || p[7] != 'u' || !hex4(p + 8, end, &low) ||
+            low < 0xdc00 || low > 0xdfff)
+            return true;
+        p += 12;
+    }
+    return false;
+}
+
 const struct json *json_parse(struct slice text, struct arena *mem, struct err *err)
 {
     struct builder b = {.mem = mem};
@@ -145,6 +174,10 @@ const struct json *json_parse(struct slice text, struct arena *mem, struct err *
     if (status == yajl_status_ok)
         status = yajl_complete_parse(parser);
     size_t at = yajl_get_bytes_consumed(parser);
+    if (status == yajl_status_ok && text.n && has_half_pair(text)) {
+        status = yajl_status_error;
+        b.why = "half of a surrogate pair";
+    }
     if (status != yajl_status_ok && !b.why) {
         unsigned char *why = yajl_get_error(parser, 0, text.p, text.n);
         size_t n = strcspn((const char *)why, "\n");
@@ -222,35 +255,95 @@ void json_write(struct buf *b, const struct json *v)
     }
 }
 
-/* An integer beyond 2^53 is not compared as a double: two different ids would look alike. */
+/* A number's digits from the first to the last that is not 0 (a point may be among them), and the
+ * power of ten of the first. */
+struct decimal {
+    bool negative;
+    struct slice digits; /* none: 0 */
+    int64_t power;
+};
+
+/* False: an exponent beyond all reason. */
+static bool decimal_of(struct slice text, struct decimal *out)
+{
+    size_t minus = text.p[0] == '-', end = minus, point = SIZE_MAX, first = SIZE_MAX, last = 0;
+    int64_t exponent = 0;
+
+    for (; end < text.n && (text.p[end] | 0x20) != 'e'; end++) {
+        if (text.p[end] == '.') {
+            point = end;
+        } else if (text.p[end] != '0') {
+            first = first == SIZE_MAX ? end : first;
+            last = end;
+        }
+    }
+    if (end < text.n) {
+        size_t from = end + 1 + (text.p[end + 1] == '+');
+        if (!text_to_i64(slice_of(text.p + from, text.n - from), -INT64_C(1000000000000),
+                         INT64_C(1000000000000), &exponent))
+            return false;
+    }
+    *out = (struct decimal){.negative = minus && first != SIZE_MAX};
+    if (first == SIZE_MAX)
+        return true;
+    if (point == SIZE_MAX)
+        point = end;
+    out->digits = slice_of(text.p + first, last + 1 - first);
+    out->power = exponent + (int64_t)point - (int64_t)first - (first < point);
+    return true;
+}
+
+/* By value, exactly: as doubles, two different ids or amounts would look alike. */
 static bool number_equal(struct slice a, struct slice b)
 {
-    int64_t i;
-    int64_t j;
+    struct decimal x, y;
+    size_t i = 0, j = 0;
 
     if (slice_eq(a, b))
         return true;
-    if (text_to_i64(a, INT64_MIN, INT64_MAX, &i) && text_to_i64(b, INT64_MIN, INT64_MAX, &j))
-        return i == j;
-    double x = strtod((const char *)a.p, NULL);
-    double y = strtod((const char *)b.p, NULL);
-    return x == y && x > -9007199254740992.0 && x < 9007199254740992.0;
+    if (!decimal_of(a, &x) || !decimal_of(b, &y) || x.negative != y.negative || x.power != y.power)
+        return false;
+    for (;; i++, j++) {
+        i += i < x.digits.n && x.digits.p[i] == '.';
+        j += j < y.digits.n && y.digits.p[j] == '.';
+        if (i == x.digits.n || j == y.digits.n)
+            return i == x.digits.n && j == y.digits.n;
+        if (x.digits.p[i] != y.digits.p[j])
+            return false;
+    }
 }
 
-static bool object_equal(const struct json *a, const struct json *b)
+static const struct json *member_of(const struct json *of, struct slice key)
 {
-    const struct json *guess = b->first; /* members mostly come in the same order */
+    const struct json *found = NULL;
 
-    json_each (member, a) {
+    json_each (v, of) {
+        if (slice_eq(v->key, key))
+            found = v;
+    }
+    return found;
+}
+
+static bool has_members_of(const struct json *a, const struct json *b, bool compare)
+{
+    const struct json *guess = a->first; /* members mostly come in the same order */
+
+    json_each (member, b) {
         const struct json *other = guess;
 
         if (!other || !slice_eq(other->key, member->key))
-            other = json_get(b, (const char *)member->key.p);
-        if (!other || !json_equal(member, other))
+            other = member_of(a, member->key);
+        if (!other || (compare && !json_equal(member, other)))
             return false;
         guess = other->next;
     }
     return true;
+}
+
+/* The other way round, too: a repeated key would hide one that is missing. */
+static bool object_equal(const struct json *a, const struct json *b)
+{
+    return has_members_of(a, b, true) && has_members_of(b, a, false);
 }
 
 bool json_equal(const struct json *a, const struct json *b)
