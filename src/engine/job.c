@@ -236,7 +236,7 @@ static const struct slice *drop_repeated(struct scanner *s, size_t *count)
         buf_reset(&s->last);
         buf_add_slice(&s->last, ids[s->batch.count - 1]);
     }
-    return ids + n;
+    return n ? ids + n : ids; /* an empty page has none */
 }
 
 static bool take_page(void *ctx, const struct scan_task *task, const struct scan_page *page,
