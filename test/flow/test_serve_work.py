@@ -227,6 +227,26 @@ def test_slow_clients_hold_up_nobody(serve, cassandra):  # noqa: F811
     assert got == [b"HTTP/1.1 200 OK"] * 30
 
 
+def test_callers_that_wait_hold_up_nobody(serve, cassandra, elastic):  # noqa: F811
+    """Ten wait for their work; others are answered meanwhile."""
+    locations(cassandra, *IDS)
+    go = threading.Event()
+    hold(elastic, go)
+    serve.start("--serve-threads", 2)
+    results = []
+    callers = [threading.Thread(target=lambda n=n: results.append(serve.sync("location", [IDS[n]]))) for n in range(10)]
+    for c in callers:
+        c.start()
+    serve.until(lambda: serve.http("GET", "/metrics", timeout=2).status == 200 and serve.metrics()["queue_calls"] == 10)
+    assert serve.call("location", [IDS[20]]).result == {"response": "SUCCESS"}
+    assert serve.http("GET", "/health/live", timeout=2).status == 200
+    assert not results
+    go.set()
+    for c in callers:
+        c.join()
+    assert all(set(r["esSyncResponse"].values()) == {True} for r in results) and len(results) == 10
+
+
 def test_clients_that_go_away(serve, cassandra):  # noqa: F811
     """In the middle of a request, or without waiting for the answer: whoever waits else is served."""
     locations(cassandra, "a")
