@@ -176,6 +176,8 @@ bool statement_prepare(struct cql_session *s, struct statement *st, struct link 
         if (!ok && server.code == CODEC_INVALID)
             err->kind = ERR_USER; /* no such table or column: of the statement, not of its values */
         ok = ok && prepare_read(st, l, &call, &r, err);
+    } else if (err->kind == ERR_RETRY) {
+        node_failed(l->node, cluster_env(s->cluster)->options->clock);
     }
     call_fini(&call);
     return ok;

@@ -7,7 +7,7 @@ import pytest
 
 from cqlrun import CqlRun
 from flow import cass, counted, rows_of, says
-from peer_cql import OP, READ_TIMEOUT, error, parse_type, segments, w_inetaddr, w_string
+from peer_cql import OP, READ_TIMEOUT, error, hang, parse_type, segments, w_inetaddr, w_string
 
 COUNT = 200
 SCAN = r'"users".*token\('
@@ -123,6 +123,17 @@ def test_a_server_that_never_stops_talking_does_not_stop_the_clock(make_ring):
         e = r.error(".quiet on", "SELECT id, n FROM shop.users")
         assert e["error"] == "retry" and "timed out after 300 ms" in e["text"]
         assert time.monotonic() - begin < 3
+
+
+def test_a_node_that_hangs_at_prepare_is_left_alone(program, make_ring):
+    ring = fill(make_ring(nodes=3, vnodes=16))
+    ring.keyspace("shop", rf=3)
+    with ring:
+        ring.nodes[1].on("PREPARE", do=hang(), times=None)
+        r = read(program, ring, "--cassandra-request-timeout", "200ms", "--workers", 2)
+        complete(r)
+        asked = [q for q in ring.seen("PREPARE") if q.node is ring.nodes[1]]
+        assert len(asked) <= 8 and r.seconds < 10, len(asked)
 
 
 @pytest.mark.parametrize("where", ["log-in", "TLS handshake", "topology", "PREPARE", "EXECUTE"])
