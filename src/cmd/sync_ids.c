@@ -374,9 +374,10 @@ static bool sync_parts(struct sync *s, struct job_parts *parts, int *exit_code, 
     *exit_code = job_verdict(&counts, err);
     buf_init(&json, 64 << 10);
     say_job(s, parts, &counts, *exit_code, ok, &json);
-    if (ok || c->sync.dry_run)
+    bool ended = sync_end(s, buf_cstr(&json), *exit_code, err);
+    /* After the end is journalled: a run that can go on needs them. */
+    if (ended && (ok || c->sync.dry_run))
         remove_state_files(s, parts);
-    sync_end(s, buf_cstr(&json), *exit_code, err);
     buf_fini(&json);
     return err->kind == ERR_NONE;
 }
