@@ -411,8 +411,8 @@ static bool work_off(struct worker *me, struct item *item)
         do_call(me, (const char *)json_get_string(call, "objectType").p, ids, results, &err) &&
         settle(me, item, ids, results, &err);
     if (ok) {
+        release(me->work, item->ids); /* before: who has the answer finds the queue without it */
         hand_out(me->work, item->ticket, &results);
-        release(me->work, item->ids);
     }
     free(results);
     arena_fini(&mem);
