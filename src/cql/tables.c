@@ -447,8 +447,14 @@ struct schema *cql_schema_load(struct cql_cluster *c, const char *keyspace, cons
             return NULL;
         AUTO(schema) struct schema *s = schema_ask(c, conn, keyspace, table, err);
         cluster_give_back(c, conn, node);
-        if (s && s->column_count)
-            return replicas_are_near(c, keyspace, err) ? TAKE(s) : NULL;
+        if (s && s->column_count) {
+            /* Before it is said: it may have been changed a moment ago. */
+            if (!replicas_are_near(c, keyspace, err) &&
+                !(refresh(c, err) && replicas_are_near(c, keyspace, err)))
+                return NULL;
+            err_clear(err);
+            return TAKE(s);
+        }
         if (s) {
             no_table(c, keyspace, table, err);
             return NULL;

@@ -202,6 +202,15 @@ def test_no_replica_in_the_local_data_centre(program, make_ring):
         complete(read(program, ring, "--local-dc", "dc2"))
 
 
+def test_a_keyspace_that_was_just_replicated_here(make_ring):
+    ring = fill(make_ring(nodes=2, dcs=["dc1", "dc2"]))
+    ring.keyspace("shop", cls="NetworkTopologyStrategy", dc2=1)
+    with ring, run(ring, "-d", "dc1") as r:
+        assert r.error(".schema shop users")["error"] == "user"
+        ring.keyspace("shop", cls="NetworkTopologyStrategy", dc1=1, dc2=1)
+        r.ok(".schema shop users", ".scan shop users id 1")
+
+
 def test_old_servers_listen_on_the_contact_points_port(make_ring):
     with fill(make_ring(nodes=2, versions=(3, 4), release="3.11.19", extra_versions=())) as ring:
         with CqlRun("%s:%d" % (ring.address, ring.port), 1) as r:
