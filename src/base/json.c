@@ -146,8 +146,9 @@ static bool hex4(const uint8_t *p, const uint8_t *end, unsigned *out)
     return end - p >= 4;
 }
 
-/* Of JSON text that has been parsed: the parser makes "?" or another character of such a half. */
-static bool has_half_pair(struct slice text)
+/* Where, in JSON text that has been parsed; SIZE_MAX: nowhere. The parser makes "?" or another
+ * character of such a half. */
+static size_t half_pair(struct slice text)
 {
     const uint8_t *end = text.p + text.n;
     unsigned code, low;
@@ -159,10 +160,10 @@ static bool has_half_pair(struct slice text)
         }
         if (code >= 0xdc00 || p[6] != '\\' || p[7] != 'u' || !hex4(p + 8, end, &low) ||
             low < 0xdc00 || low > 0xdfff)
-            return true;
+            return (size_t)(p - text.p);
         p += 12;
     }
-    return false;
+    return SIZE_MAX;
 }
 
 const struct json *json_parse(struct slice text, struct arena *mem, struct err *err)
@@ -174,8 +175,10 @@ const struct json *json_parse(struct slice text, struct arena *mem, struct err *
     if (status == yajl_status_ok)
         status = yajl_complete_parse(parser);
     size_t at = yajl_get_bytes_consumed(parser);
-    if (status == yajl_status_ok && text.n && has_half_pair(text)) {
+    size_t half = status == yajl_status_ok && text.n ? half_pair(text) : SIZE_MAX;
+    if (half != SIZE_MAX) {
         status = yajl_status_error;
+        at = half;
         b.why = "half of a surrogate pair";
     }
     if (status != yajl_status_ok && !b.why) {
