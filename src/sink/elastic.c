@@ -12,7 +12,7 @@ enum {
     BODY_BYTES_MIN = 64 << 10,
     ANSWER_BYTES = 64 << 20,
     ANSWER_MEMORY =
-        256 << 20, /* of a parsed bulk answer; a node of the tree is larger than its text */
+        64 << 20, /* of a parsed bulk answer; a node of the tree is larger than its text */
     CONNECT_MS = 5000,
     REQUEST_MS = 60000,
     URL_BYTES = 2048,
@@ -127,7 +127,8 @@ static void copy_text(char *out, size_t size, struct slice text)
  */
 static void copy_reason(char *out, size_t size, struct slice text)
 {
-    static const char *const secrets[] = {"Preview of field's value", "source[", "request: ["};
+    static const char *const secrets[] = {"Preview of field's value", "source[", "request: [",
+                                          "prefix of the first immense term"};
 
     for (size_t i = 0; i < sizeof secrets / sizeof *secrets; i++) {
         const void *at = text.n ? memmem(text.p, text.n, secrets[i], strlen(secrets[i])) : NULL;
@@ -211,6 +212,8 @@ static bool call(struct elastic *e, const char *method, const char *path, struct
                                  .content_type = body.n ? content_type : NULL,
                                  .body = body};
         if (!http_call(e->http, &r, a, &sent, err)) {
+            if (err->kind == ERR_REJECT && writes)
+                err->kind = ERR_RETRY; /* an endless answer: what was done is unknown */
             if (err->kind != ERR_RETRY)
                 return err_wrap(err, "%s", base);
             next_node(e);
@@ -239,6 +242,16 @@ static bool call(struct elastic *e, const char *method, const char *path, struct
                            base, a->location);
         return true;
     }
+}
+
+/* For what is asked about the server itself: an answer without end is not Elasticsearch's. */
+static bool get(struct elastic *e, const char *path, struct http_answer *a, struct err *err)
+{
+    if (call(e, "GET", path, SLICE_NULL, NULL, false, a, err))
+        return true;
+    if (err->kind == ERR_REJECT)
+        err->kind = ERR_USER;
+    return false;
 }
 
 /* "/" and the name, escaped. */
@@ -286,8 +299,7 @@ static bool identify_by_nodes(struct elastic *e, struct elastic_version *out, st
 {
     struct http_answer a;
 
-    if (!call(e, "GET", "/_nodes/_local?filter_path=nodes.*.version", SLICE_NULL, NULL, false, &a,
-              err))
+    if (!get(e, "/_nodes/_local?filter_path=nodes.*.version", &a, err))
         return false;
     arena_reset(&e->mem);
     struct err ignored = {0};
@@ -303,7 +315,7 @@ bool elastic_identify(struct elastic *e, struct elastic_version *out, struct err
     struct http_answer a;
 
     *out = (struct elastic_version){.major = 7};
-    if (!call(e, "GET", "/", SLICE_NULL, NULL, false, &a, err))
+    if (!get(e, "/", &a, err))
         return false;
     if (a.status != 200) {
         if (!identify_by_nodes(e, out, err))
@@ -341,7 +353,7 @@ bool elastic_check_index(struct elastic *e, const char *index, struct err *err)
     char path[512];
 
     add_index_path(path, sizeof path, index, "/_settings?filter_path=*.settings.index.uuid");
-    if (!call(e, "GET", path, SLICE_NULL, NULL, false, &a, err))
+    if (!get(e, path, &a, err))
         return false;
     if (a.status == 404)
         return index_missing(e, index, err);
@@ -408,9 +420,11 @@ bool elastic_read_mget(struct slice answer, const struct slice *ids, size_t coun
 
     *index_missing_ = false;
     if (!root) {
-        /* An answer that is cut off may pass; one too large for our memory may in smaller pieces.
-         */
-        err->kind = strstr(err->text, "too large") ? ERR_REJECT : ERR_RETRY;
+        /* An answer that is cut off may pass; one that is too large, or has a document in it that
+         * can't be told, in smaller pieces. */
+        bool lasting = strstr(err->text, "too large") || strstr(err->text, "too deep") ||
+                       strstr(err->text, "surrogate");
+        err->kind = lasting ? ERR_REJECT : ERR_RETRY;
         return err_wrap(err, "_mget answer");
     }
     if (!docs || docs->kind != JSON_ARRAY || docs->count != count)
@@ -640,10 +654,10 @@ static bool send_range(struct elastic *e, const char *path, struct elastic_bulk 
     }
     if (a.status != 400 && a.status != 413 && a.status != 500)
         return fail_answer(e, &a, ERR_USER, err);
-    if (a.status == 413 && e->body_bytes > BODY_BYTES_MIN) {
-        size_t half = (end - begin) / 2;
-        e->body_bytes = half < BODY_BYTES_MIN ? BODY_BYTES_MIN : half;
-    }
+    size_t half = (end - begin) / 2;
+    half = half < BODY_BYTES_MIN ? BODY_BYTES_MIN : half;
+    if (a.status == 413 && to - from > 1 && half < e->body_bytes)
+        e->body_bytes = half;
     if (to - from == 1) {
         reject_one(e, &a, &b->items[from]);
         return true;

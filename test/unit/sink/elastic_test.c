@@ -243,6 +243,8 @@ static void refuses_mget(void **state)
         {"{\"docs\":[{\"_id\":\"a\",\"error\":{\"type\":\"no_shard_available_action_exception\","
          "\"reason\":\"no\"}}]}",
          ERR_RETRY, false, "_mget: no_shard_available_action_exception: no"},
+        {"{\"docs\":[{\"_id\":\"a\",\"found\":true,\"_source\":{\"x\":\"\\ud800\"}}]}", ERR_REJECT,
+         false, "_mget answer: byte 49: half of a surrogate pair"},
     };
 
     (void)state;
