@@ -11,9 +11,8 @@
 #include "model/value.h"
 
 enum {
-    ID_MAX_BYTES = 512,  /* Elasticsearch's, of UTF-8 */
-    KEYS_MAX = 10000,    /* that one element may ask for */
-    FIELDS_MAX = 100000, /* of a document */
+    ID_MAX_BYTES = 512, /* Elasticsearch's, of UTF-8 */
+    KEYS_MAX = 10000,   /* that one element may ask for */
 };
 
 enum source { FROM_COLUMN, FROM_JSON, FROM_ID };
@@ -512,6 +511,18 @@ const char *plan_read_text(const struct plan *p)
     return p->read_text;
 }
 
+bool plan_fits(const struct plan *p, const struct columns *c)
+{
+    if (c->count != p->column_count && c->count != p->key_count)
+        return false;
+    for (uint16_t i = 0; i < c->count; i++) {
+        const struct schema_column *want = &p->schema->columns[p->columns[i]];
+        if (!slice_is(c->list[i].name, want->name) || !type_equal(c->list[i].type, want->type))
+            return false;
+    }
+    return true;
+}
+
 const char *plan_keys_text(const struct plan *p, uint16_t bound)
 {
     ensure(bound >= p->partition_count && bound <= p->key_count);
@@ -859,6 +870,7 @@ bool plan_write(const struct plan *p, const struct slice *cells, struct slice id
     if (!out->full)
         return true;
     buf_cut(out, begin);
+    out->full = true;
     return err_set(err, ERR_REJECT, "the document is too large");
 }
 

@@ -15,6 +15,7 @@
 #include "base/mem.h"
 #include "mapping/file.h"
 #include "mapping/json.h"
+#include "model/row.h"
 #include "model/schema.h"
 
 struct plan;
@@ -45,6 +46,10 @@ uint16_t plan_partition_count(const struct plan *p);
 const char *plan_read_text(const struct plan *p);
 /* Columns that plan_read_text() selects, primary key first. */
 uint16_t plan_column_count(const struct plan *p);
+
+/* Are these the columns that it selects (or, fewer, those of the primary key), of the types that
+ * the plan was compiled for. */
+bool plan_fits(const struct plan *p, const struct columns *c);
 
 /* SELECT <primary key> FROM ... WHERE <the first `bound` columns of the primary key> = ?, bound
  * being at least the partition key. */
@@ -84,7 +89,7 @@ bool plan_filter_holds(const struct plan_filter *f, const struct slice *cells);
  */
 
 /* Appends the _id of the row with these key cells (plan_key_count() of them). False: ERR_REJECT (a
- * null or empty part, or over 512 bytes where the mapping says the form). */
+ * part that is no text, nothing at all, or over 512 bytes where the mapping says the form). */
 bool plan_id(const struct plan *p, const struct slice *key, struct buf *out, struct err *err);
 
 /*
@@ -92,7 +97,8 @@ bool plan_id(const struct plan *p, const struct slice *key, struct buf *out, str
  *   cells  plan_column_count() of them, as plan_read_text() selects
  *   id     its _id, for copies of it
  *   counts added to: values that were altered
- * False: ERR_REJECT (a value that can't be decoded: names the column), and `out` is cut back.
+ * False: ERR_REJECT (a value that can't be decoded: names the column), and `out` is cut back; it is
+ * left `full` when it was too small.
  */
 bool plan_write(const struct plan *p, const struct slice *cells, struct slice id, struct buf *out,
                 struct json_counts *counts, struct err *err);
