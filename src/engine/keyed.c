@@ -23,6 +23,7 @@ struct keyed *keyed_open(const struct keyed_options *o, struct err *err)
     if (!k->o.retry_budget_ms)
         k->o.retry_budget_ms = BUDGET_MS;
     arena_init(&k->call_mem, CALL_MEMORY);
+    arena_init(&k->query_mem, CALL_MEMORY);
     arena_init(&k->key_mem, CALL_MEMORY);
     arena_init(&k->look_mem, k->memory_bytes);
     arena_init(&k->write_mem, k->memory_bytes);
@@ -31,8 +32,13 @@ struct keyed *keyed_open(const struct keyed_options *o, struct err *err)
     k->bulk_docs = xalloc(ROUND_DOCS * sizeof(struct doc *));
     buf_init(&k->text, k->memory_bytes / 2);
     k->session = cql_session_open(o->cluster, err);
-    if (k->session)
-        k->elastic = elastic_new(o->elastic, err);
+    if (k->session) {
+        struct elastic_options elastic = *o->elastic;
+        if (!elastic.max_answer_bytes)
+            elastic.max_answer_bytes = k->memory_bytes;
+        k->elastic = elastic_new(&elastic, err);
+    }
+    k->look_max = ROUND_DOCS;
     if (k->elastic)
         return k;
     keyed_free(k);
@@ -51,6 +57,7 @@ void keyed_free(struct keyed *k)
     arena_fini(&k->write_mem);
     arena_fini(&k->look_mem);
     arena_fini(&k->key_mem);
+    arena_fini(&k->query_mem);
     arena_fini(&k->call_mem);
     free(k->bulk_docs);
     free(k->shared);
@@ -191,10 +198,13 @@ bool keyed_sync(struct keyed *k, const char *object_type, const struct json *ids
         return false;
     memset(results, 0, ids->count * sizeof *results);
     k->results = results;
-    k->look_max = ROUND_DOCS;
+    if (k->look_max < ROUND_DOCS) /* documents may be smaller today */
+        k->look_max = k->look_max * 2 < ROUND_DOCS ? k->look_max * 2 : ROUND_DOCS;
     k->doc_count = k->shared_count = 0;
     arena_reset(&k->call_mem);
+    arena_reset(&k->query_mem);
     arena_reset(&k->key_mem);
+    k->key_bytes = 0;
     map_reset(&k->seen);
     map_init(&elements);
     retry_init(&k->retry, k->o.clock, k->o.cancel, k->o.retry_budget_ms);
@@ -248,10 +258,11 @@ bool keyed_check(struct keyed *k, struct err *err)
     cql_ticket ticket;
     struct page page;
 
-    if (!cql_send(k->session, &q, &ticket, err) || !cql_take(k->session, ticket, &page, err))
+    if (!cql_send(k->session, &q, &ticket, err))
         return false;
+    bool ok = cql_take(k->session, ticket, &page, err);
     cql_release(k->session, ticket);
-    if (!elastic_identify(k->elastic, &version, err))
+    if (!ok || !elastic_identify(k->elastic, &version, err))
         return false;
     for (const struct plan *const *p = k->o.plans; *p; p++)
         if (!elastic_check_index(k->elastic, plan_index(*p), err))

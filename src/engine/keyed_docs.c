@@ -24,33 +24,41 @@ static bool look(struct keyed *k, struct doc **docs, size_t count, struct err *e
 {
     struct slice ids[ROUND_DOCS];
     struct elastic_found found[ROUND_DOCS];
+    bool source = true;
 
     for (size_t from = 0; from < count;) {
         size_t n = count - from < k->look_max ? count - from : k->look_max;
         for (size_t i = 0; i < n; i++)
             ids[i] = docs[from + i]->id;
-        if (elastic_mget(k->elastic, plan_index(k->plan), ids, n, true, &k->look_mem, found, err)) {
+        if (elastic_mget(k->elastic, plan_index(k->plan), ids, n, source, &k->look_mem, found,
+                         err)) {
             for (size_t i = 0; i < n; i++) {
                 docs[from + i]->stored = found[i];
                 docs[from + i]->looked = true;
             }
             from += n;
+            source = true;
             continue;
         }
         if (err->kind == ERR_REJECT) {
-            /* Too large for one answer, or for our memory: the rest waits for the next pass. */
+            /* Too large for one answer, or for our memory, or not to be told faithfully: the rest
+             * waits for the next pass. */
             if (from)
                 return err_clear(err), true;
-            if (n == 1) {
-                keyed_fail(k, docs[0], "stored_too_large", err->text);
-                docs[0]->looked = false;
+            if (n > 1) {
+                k->look_max = n / 2;
+            } else if (source && !plan_has_preserve(k->plan)) {
+                source = false; /* that it is there, and as what, will do */
+            } else {
+                keyed_fail(k, docs[0], "stored_unreadable", err->text);
                 return err_clear(err), true;
             }
-            k->look_max = n / 2;
             arena_reset(&k->look_mem);
             err_clear(err);
             continue;
         }
+        if (!from)
+            arena_reset(&k->look_mem);
         if (!keyed_wait(k, "mget_retry", elastic_retry_after_ms(k->elastic), err))
             return false;
     }
@@ -108,7 +116,7 @@ static void write_doc(struct keyed *k, struct doc *d, const struct slice *cells)
         }
     buf_reset(&k->text);
     if (!plan_write(k->plan, cells, d->id, &k->text, &altered, &why)) {
-        keyed_fail(k, d, "bad_value", why.text);
+        keyed_fail(k, d, k->text.full ? "document_too_large" : "bad_value", why.text);
         return;
     }
     if (json_counts_sum(&altered) && k->o.strict_values) {
@@ -136,11 +144,23 @@ static void write_doc(struct keyed *k, struct doc *d, const struct slice *cells)
                 stored->primary_term, buf_slice(&k->text));
 }
 
-/* No row. A document that is there is reported, not deleted, unless our own create, whose answer we
- * never got, made it. */
+/* Our own create made what is stored, whether or not we got its answer. */
+static bool is_ours(struct keyed *k, const struct doc *d)
+{
+    const struct elastic_found *stored = &d->stored;
+
+    if (!stored->found)
+        return false;
+    if (d->created_term && stored->primary_term == d->created_term &&
+        stored->seq_no == d->created_seq_no)
+        return true;
+    return d->sent.p && stored->source && same_json(k, d->sent, stored->source);
+}
+
+/* No row. A document that is there is reported, not deleted, unless it is ours. */
 static void no_row(struct keyed *k, struct doc *d)
 {
-    if (d->sent.p && d->stored.found && d->stored.source && same_json(k, d->sent, d->stored.source))
+    if (is_ours(k, d))
         add_to_bulk(k, d, ELASTIC_DELETE, d->stored.seq_no, d->stored.primary_term, SLICE_NULL);
     else
         keyed_settle(k, d, DOC_GONE);
@@ -157,9 +177,8 @@ static bool take_row(struct keyed *k, struct read *r, const struct page *page,
         keyed_fail(k, d, "read_failed", why->text);
         return true;
     }
-    if (page->shape_changed || page->columns->count != plan_column_count(k->plan))
-        return err_set(err, ERR_USER, "table %s.%s changed; start again",
-                       plan_schema(k->plan)->keyspace, plan_schema(k->plan)->table);
+    if (!keyed_fits(k, page, plan_column_count(k->plan), err))
+        return false;
     struct row_cursor rows = page_rows(page);
     cells = xalloc(page->columns->count * sizeof *cells);
     if (row_next(&rows, cells, err))
@@ -203,7 +222,8 @@ static bool read_rows(struct keyed *k, struct doc **docs, size_t count, enum doc
                                        .values = docs[i]->key,
                                        .value_count = keys,
                                        .who = docs[i]};
-    return keyed_read_all(k, reads, n, check ? take_check : take_row, err);
+    return keyed_read_all(k, reads, n, check ? take_check : take_row,
+                          check ? &k->key_answer_bytes : &k->row_answer_bytes, err);
 }
 
 /* A create whose outcome is unknown may have made a document whose row is gone by now. */
@@ -214,7 +234,12 @@ static void unknown_outcome(struct keyed *k, struct doc *d, const struct elastic
     size_t begin = item->line_begin;
     const uint8_t *line = memchr(k->bulk.body.p + begin, '\n', item->line_end - begin);
     size_t source = (size_t)(line + 1 - k->bulk.body.p);
-    d->sent = keyed_keep(&k->key_mem, slice_of(line + 1, item->line_end - 1 - source));
+    struct slice sent = slice_of(line + 1, item->line_end - 1 - source);
+    if (slice_eq(d->sent, sent))
+        return;
+    d->sent = keyed_keep(&k->key_mem, sent);
+    if (!d->sent.p)
+        keyed_fail(k, d, "outcome_unknown", "no memory left to remember what was sent");
 }
 
 /* True: this document waits for the server to recover. */
@@ -240,6 +265,11 @@ static bool judge(struct keyed *k, struct doc *d, const struct elastic_item *ite
         lost(k, d);
         return false;
     case ELASTIC_LATER:
+        d->state = DOC_LOOK; /* also behind a delete: the row may be back by then */
+        if (item->status >= 500)
+            unknown_outcome(k, d, item);
+        if (d->state != DOC_LOOK)
+            return false;
         /* Overload and blocks pass for all together: the budget ends those. */
         if (++d->laters > LATERS_MAX && item->status >= 500 && item->status != 503)
             keyed_fail(k, d, item->reason[0] ? item->reason : "server_error", item->text);
@@ -248,6 +278,7 @@ static bool judge(struct keyed *k, struct doc *d, const struct elastic_item *ite
         keyed_fail(k, d, item->reason, item->text);
         return false;
     case ELASTIC_OPEN:
+        d->state = DOC_LOOK;
         unknown_outcome(k, d, item);
         return false;
     }
@@ -324,5 +355,6 @@ bool keyed_flush(struct keyed *k, struct err *err)
     }
     k->doc_count = 0;
     arena_reset(&k->key_mem);
+    k->key_bytes = 0;
     return true;
 }

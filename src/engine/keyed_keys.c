@@ -3,6 +3,8 @@
 #include <stdlib.h>
 
 enum {
+    DOCS_AT_ONCE = 4000,    /* collected before they are worked off; more keys are read later */
+    KEY_BYTES = 16 << 20,   /* the same for their bytes */
     ELEMENTS_AT_ONCE = 200, /* whose queries for keys are pipelined: a usual call is one round */
     SEEN_MAX = 200000,      /* keys remembered to find the same row again in a call */
 };
@@ -37,17 +39,30 @@ static bool seen_before(struct keyed *k, uint32_t element, const struct plan_que
     }
     if (k->seen.len >= SEEN_MAX)
         return false;
-    struct seen *new = arena_zalloc(&k->call_mem, sizeof *new);
-    if (new)
-        map_put(&k->seen, buf_slice(&k->text), NULL)->value = new;
-    *out = new;
+    *out = arena_zalloc(&k->call_mem, sizeof **out);
+    if (*out)
+        map_put(&k->seen, buf_slice(&k->text), NULL)->value = *out;
     return false;
 }
 
+/* Cells that outlive the page they came in. */
+static struct slice *keep_key(struct keyed *k, const struct slice *key)
+{
+    uint16_t n = plan_key_count(k->plan);
+    struct slice *kept = arena_alloc(&k->key_mem, n * sizeof *kept);
+
+    for (uint16_t i = 0; kept && i < n; i++) {
+        kept[i] = keyed_keep(&k->key_mem, key[i]);
+        if (key[i].p && !kept[i].p)
+            return NULL;
+    }
+    return kept;
+}
+
+/* key: lives until the documents are worked off */
 static bool add_doc(struct keyed *k, uint32_t element, const struct plan_query *q,
                     const struct slice *key, struct err *err)
 {
-    uint16_t n = plan_key_count(k->plan);
     struct seen *seen;
     struct err why = {0};
 
@@ -58,15 +73,7 @@ static bool add_doc(struct keyed *k, uint32_t element, const struct plan_query *
         k->docs = xrealloc(k->docs, k->doc_cap * sizeof *k->docs);
     }
     struct doc *d = &k->docs[k->doc_count];
-    *d = (struct doc){.element = element, .query = q, .seen = seen};
-    d->key = arena_alloc(&k->key_mem, n * sizeof *d->key);
-    if (!d->key)
-        return keyed_no_memory(err);
-    for (uint16_t i = 0; i < n; i++) {
-        d->key[i] = keyed_keep(&k->key_mem, key[i]);
-        if (key[i].p && !d->key[i].p)
-            return keyed_no_memory(err);
-    }
+    *d = (struct doc){.element = element, .query = q, .seen = seen, .key = key};
     buf_reset(&k->text);
     k->doc_count++;
     if (!plan_id(k->plan, d->key, &k->text, &why)) {
@@ -81,7 +88,7 @@ static bool add_doc(struct keyed *k, uint32_t element, const struct plan_query *
 struct lookup {
     uint32_t element;
     const struct plan_query *query;
-    bool large; /* more than one page: by a pager */
+    bool large; /* more than one page, or too much at once: by a pager */
 };
 
 static bool add_page(struct keyed *k, const struct lookup *l, const struct page *page,
@@ -89,12 +96,16 @@ static bool add_page(struct keyed *k, const struct lookup *l, const struct page 
 {
     struct row_cursor rows = page_rows(page);
     struct slice *cells = xalloc(page->columns->count * sizeof *cells);
-    bool ok = page->columns->count == plan_key_count(k->plan) ||
-              err_set(err, ERR_USER, "the primary key of the table changed; start again");
+    bool ok = true;
 
-    while (ok && row_next(&rows, cells, err))
+    k->key_bytes += page->rows.n;
+    while (ok && row_next(&rows, cells, err)) {
         /* A partition with static columns only gives a row without clustering key: no document. */
-        ok = !cells[page->columns->count - 1].p || add_doc(k, l->element, l->query, cells, err);
+        if (!cells[page->columns->count - 1].p)
+            continue;
+        const struct slice *key = keep_key(k, cells);
+        ok = key ? add_doc(k, l->element, l->query, key, err) : keyed_no_memory(err);
+    }
     free(cells);
     return ok && err->kind == ERR_NONE;
 }
@@ -119,11 +130,11 @@ static bool take_keys(struct keyed *k, struct read *r, const struct page *page,
         fail_lookup(k, l, why);
         return true;
     }
-    if (!page->last) {
-        l->large = true;
-        return true;
-    }
-    return add_page(k, l, page, err);
+    if (!keyed_fits(k, page, plan_key_count(k->plan), err))
+        return false;
+    l->large =
+        !page->last || k->doc_count >= DOCS_AT_ONCE || k->key_bytes + page->rows.n > KEY_BYTES;
+    return l->large || add_page(k, l, page, err);
 }
 
 /* Many keys in one partition: page by page, each worked off before the next. */
@@ -150,7 +161,8 @@ static bool page_through(struct keyed *k, const struct lookup *l, const struct r
     cql_pager_set_prefetch(pager, false);
     for (;;) {
         if (cql_pager_next(pager, &page, err)) {
-            if (!add_page(k, l, &page, err) || !keyed_flush(k, err))
+            if (!keyed_fits(k, &page, plan_key_count(k->plan), err) ||
+                !add_page(k, l, &page, err) || !keyed_flush(k, err))
                 return false;
         } else if (err->kind == ERR_NONE) {
             return true;
@@ -168,7 +180,8 @@ static bool page_through(struct keyed *k, const struct lookup *l, const struct r
 static bool run_lookups(struct keyed *k, struct lookup *lookups, struct read *reads, size_t count,
                         struct err *err)
 {
-    if (!keyed_read_all(k, reads, count, take_keys, err) || !keyed_flush(k, err))
+    if (!keyed_read_all(k, reads, count, take_keys, &k->key_answer_bytes, err) ||
+        !keyed_flush(k, err))
         return false;
     for (size_t i = 0; i < count; i++)
         if (lookups[i].large && !page_through(k, &lookups[i], &reads[i], err))
@@ -219,13 +232,13 @@ static void add_lookup(struct keyed *k, struct lookup_list *l, uint32_t element,
 static bool add_element(struct keyed *k, struct lookup_list *l, uint32_t at, const struct json *id,
                         struct err *err)
 {
-    struct plan_query *q = arena_alloc(&k->call_mem, sizeof *q);
+    struct plan_query *q = arena_alloc(&k->query_mem, sizeof *q);
     const char *reason = "";
     struct err why = {0};
 
     if (!q)
         return keyed_no_memory(err);
-    if (!plan_query(k->plan, id, &k->call_mem, q, &reason, &why)) {
+    if (!plan_query(k->plan, id, &k->query_mem, q, &reason, &why)) {
         k->results[at].outcome = KEYED_BAD;
         keyed_tell(&k->results[at], reason, why.text);
         return true;
@@ -258,6 +271,7 @@ bool keyed_elements(struct keyed *k, const struct json *ids, struct map *element
                 l.reads[i].who = &l.lookups[i];
             ok = run_lookups(k, l.lookups, l.reads, l.count, err);
             l.count = waiting = 0;
+            arena_reset(&k->query_mem);
         }
         if (!ok)
             break;

@@ -35,7 +35,7 @@ struct seen {
 struct doc {
     uint32_t element;
     const struct plan_query *query; /* of its element: conditions on the row */
-    struct slice *key;              /* plan_key_count() cells */
+    const struct slice *key;        /* plan_key_count() cells */
     struct slice id;
     struct seen *seen; /* NULL: not remembered */
 
@@ -44,7 +44,7 @@ struct doc {
     unsigned laters;
     struct elastic_found stored;
     struct slice sent; /* what a create of unknown outcome carried; null: no such create */
-    int64_t created_seq_no, created_term; /* DOC_CHECK */
+    int64_t created_seq_no, created_term; /* of our create; term 0: none */
     bool looked;                          /* stored is of this pass */
     uint64_t altered;                     /* values of the document that are not as in the row */
 };
@@ -64,10 +64,15 @@ struct keyed {
 
     const struct plan *plan; /* of the call */
     struct keyed_result *results;
-    struct arena call_mem;  /* queries, keys seen; for the call */
-    struct arena key_mem;   /* keys and ids of `docs` */
-    struct arena look_mem;  /* stored documents; for a pass */
-    struct arena write_mem; /* for one document */
+    struct arena call_mem;   /* keys seen; for the call */
+    struct arena query_mem;  /* queries of the elements under way, and their keys */
+    struct arena key_mem;    /* ids of `docs`, and keys that were read */
+    size_t key_bytes;        /* taken from it, about */
+    size_t key_answer_bytes; /* of an answer with keys, lately; 0: nothing is known */
+    size_t row_answer_bytes; /* of an answer with a row */
+    const struct columns *fit_rows, *fit_keys; /* looked at and found right */
+    struct arena look_mem;                     /* stored documents; for a pass */
+    struct arena write_mem;                    /* for one document */
     struct map seen;
     struct shared *shared;
     size_t shared_count, shared_cap;
@@ -106,9 +111,12 @@ void keyed_tell(struct keyed_result *r, const char *reason, const char *text);
 void keyed_settle(struct keyed *k, struct doc *d, enum doc_state state);
 void keyed_fail(struct keyed *k, struct doc *d, const char *reason, const char *text);
 
-/* All reads are answered, or a fatal err. */
+/* ERR_USER unless these are the plan's columns (or those of its key): the table changed. */
+bool keyed_fits(struct keyed *k, const struct page *page, uint16_t columns, struct err *err);
+/* All reads are answered, or a fatal err. As many wait at once as answers of the size seen
+ * `lately` (kept up here) fit in. */
 bool keyed_read_all(struct keyed *k, struct read *reads, size_t count, read_taker taker,
-                    struct err *err);
+                    size_t *lately, struct err *err);
 /* Every element that is not bad or a duplicate becomes documents, worked off block by block. */
 bool keyed_elements(struct keyed *k, const struct json *ids, struct map *elements, struct err *err);
 /* Works off the documents collected so far. */

@@ -1,6 +1,10 @@
 #include "engine/keyed_parts.h"
 
-enum { READS_IN_FLIGHT = 64 /* on one connection */ };
+enum {
+    READS_IN_FLIGHT = 64, /* on one connection */
+    READS_FIRST = 16,     /* when it is not known how large rows are */
+    READ_BYTES = 8 << 20, /* answers that wait to be taken */
+};
 
 static bool send_read(struct keyed *k, const struct read *r, cql_ticket *ticket, struct err *err)
 {
@@ -25,17 +29,48 @@ static bool is_fatal(const struct err *err)
     return err->kind != ERR_NONE && err->kind != ERR_RETRY && err->kind != ERR_REJECT;
 }
 
-/* Sends up to READS_IN_FLIGHT of the reads that are not done, from `*next` on, and takes all of
+/* As many answers as there is room for, all of the size seen lately. */
+static size_t reads_at_once(size_t lately)
+{
+    if (!lately)
+        return READS_FIRST;
+    size_t n = READ_BYTES / lately;
+    return n < 1 ? 1 : n < READS_IN_FLIGHT ? n : READS_IN_FLIGHT;
+}
+
+static void note_answer(size_t *lately, size_t bytes)
+{
+    if (bytes >= *lately)
+        *lately = bytes + 1;
+    else
+        *lately -= (*lately - bytes) / 16;
+}
+
+bool keyed_fits(struct keyed *k, const struct page *page, uint16_t columns, struct err *err)
+{
+    bool whole = columns == plan_column_count(k->plan);
+    const struct columns **fit = whole ? &k->fit_rows : &k->fit_keys;
+
+    if (*fit == page->columns ||
+        (page->columns->count == columns && plan_fits(k->plan, page->columns))) {
+        *fit = page->columns;
+        return true;
+    }
+    return err_set(err, ERR_USER, "table %s.%s changed; start again",
+                   plan_schema(k->plan)->keyspace, plan_schema(k->plan)->table);
+}
+
+/* Sends up to reads_at_once() of the reads that are not done, from `*next` on, and takes all of
  * their answers. False: err is fatal. `later` gets an ERR_RETRY. */
 static bool read_some(struct keyed *k, struct read *reads, size_t count, size_t *next,
-                      read_taker taker, struct err *later, struct err *err)
+                      read_taker taker, size_t *lately, struct err *later, struct err *err)
 {
     cql_ticket tickets[READS_IN_FLIGHT];
     struct read *of[READS_IN_FLIGHT];
-    size_t sent = 0;
+    size_t sent = 0, most = reads_at_once(*lately);
     struct err fatal = {0};
 
-    for (; *next < count && sent < READS_IN_FLIGHT; ++*next) {
+    for (; *next < count && sent < most; ++*next) {
         struct read *r = &reads[*next];
         struct err why = {0};
         if (r->done)
@@ -57,6 +92,7 @@ static bool read_some(struct keyed *k, struct read *reads, size_t count, size_t 
         struct page page;
         struct err why = {0};
         if (cql_take(k->session, tickets[i], &page, &why)) {
+            note_answer(lately, page.rows.n);
             if (fatal.kind == ERR_NONE && taker(k, of[i], &page, NULL, &fatal))
                 of[i]->done = true;
         } else if (why.kind == ERR_REJECT) {
@@ -78,13 +114,13 @@ static bool read_some(struct keyed *k, struct read *reads, size_t count, size_t 
 
 /* All reads are answered, or a fatal err. */
 bool keyed_read_all(struct keyed *k, struct read *reads, size_t count, read_taker taker,
-                    struct err *err)
+                    size_t *lately, struct err *err)
 {
     for (;;) {
         struct err later = {0};
         size_t done = 0;
         for (size_t next = 0; next < count;)
-            if (!read_some(k, reads, count, &next, taker, &later, err))
+            if (!read_some(k, reads, count, &next, taker, lately, &later, err))
                 return false;
         for (size_t i = 0; i < count; i++)
             done += reads[i].done;
