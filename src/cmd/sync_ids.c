@@ -25,6 +25,7 @@ static struct ids_options ids_options(const struct sync *s, const struct job_pla
                             .column = s->config->ids.csv_column,
                             .key_names = p->wanted_name ? &p->wanted_name : p->names,
                             .key_count = p->wanted_name ? 1 : p->count,
+                            .object_type = s->config->sync.object_type,
                             .cancel = &s->ctx->cancel};
 
     return o;

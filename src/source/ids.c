@@ -212,7 +212,59 @@ static enum ids_form find_form(const struct ids *s, struct slice start)
     return text.p[0] == '"' && quoted_json(text) ? IDS_JSON : IDS_CSV;
 }
 
-static bool start(struct ids *s, enum ids_form form, struct err *err)
+/* " id\n------\n  u1": the second line is made of dashes and plus signs alone. */
+static bool cqlsh_table(struct slice text)
+{
+    const uint8_t *line = text.n ? memchr(text.p, '\n', text.n) : NULL;
+    size_t dashes = 0;
+    size_t i = line ? (size_t)(line + 1 - text.p) : text.n;
+
+    for (; i < text.n && (text.p[i] == '-' || text.p[i] == '+'); i++)
+        dashes++;
+    return dashes >= 3 && i < text.n && (text.p[i] == '\n' || text.p[i] == '\r');
+}
+
+/* The value of the first "objectType" in a log; null when there is none near its start. */
+static struct slice log_object_type(struct slice log)
+{
+    static const char name[] = "\"objectType\":\"";
+    const uint8_t *at = log.n ? memmem(log.p, log.n, name, sizeof name - 1) : NULL;
+
+    if (!at)
+        return SLICE_NULL;
+    at += sizeof name - 1;
+    size_t rest = log.n - (size_t)(at - log.p);
+    const uint8_t *end = memchr(at, '"', rest);
+    return end ? slice_of(at, (size_t)(end - at)) : SLICE_NULL;
+}
+
+static bool check_start(const struct ids *s, struct slice text, const char *object_type,
+                        struct err *err)
+{
+    if (s->file.form == IDS_LOG) {
+        struct slice type = log_object_type(text);
+
+        if (!object_type || !type.p || slice_is(type, object_type))
+            return true;
+        return err_set(err, ERR_USER, "id file %s: it is a log of object type %.*s, not %s",
+                       s->file.path, type.n < 60 ? (int)type.n : 60, (const char *)type.p,
+                       object_type);
+    }
+    if (text.n && text.p[0] == '[')
+        return err_set(err, ERR_USER,
+                       "id file %s: it begins with \"[\"; one JSON value a line is wanted, not one "
+                       "array (jq -c '.[]' makes it so)",
+                       s->file.path);
+    if (s->file.form == IDS_CSV && cqlsh_table(text))
+        return err_set(
+            err, ERR_USER,
+            "id file %s: it is a table as cqlsh prints it; make a file of ids by cqlsh's "
+            "COPY ... TO, or leave its lines and blanks out",
+            s->file.path);
+    return true;
+}
+
+static bool start(struct ids *s, const struct ids_options *o, struct err *err)
 {
     uint64_t at = 0;
 
@@ -224,14 +276,11 @@ static bool start(struct ids *s, enum ids_form form, struct err *err)
         at = 3;
     ids_pass(s, (size_t)at);
     r = text_trim(ids_rest(s));
-    s->file.form = form == IDS_AUTO ? find_form(s, r) : form;
+    s->file.form = o->form == IDS_AUTO ? find_form(s, r) : o->form;
     s->first_at = at;
     s->first_line = 1;
-    if (s->file.form != IDS_LOG && r.n && r.p[0] == '[')
-        return err_set(err, ERR_USER,
-                       "id file %s: it begins with \"[\"; one JSON value a line is wanted, not one "
-                       "array (jq -c '.[]' makes it so)",
-                       s->file.path);
+    if (!check_start(s, r, o->object_type, err))
+        return false;
     return s->file.form != IDS_CSV || ids_csv_start(s, err);
 }
 
@@ -281,8 +330,7 @@ struct ids *ids_open(const struct ids_options *o, struct err *err)
     buf_room(&s->unquoted, IDS_ITEM_MAX_BYTES); /* all of it now: fields point into it */
     buf_init(&s->json, 8 * IDS_ITEM_MAX_BYTES);
     arena_init(&s->mem, TREE_MAX_BYTES);
-    if (!open_file(s, o, err) || !hash_file(s, err) || !start(s, o->form, err) ||
-        !look_through(s, err)) {
+    if (!open_file(s, o, err) || !hash_file(s, err) || !start(s, o, err) || !look_through(s, err)) {
         ids_close(s);
         return NULL;
     }

@@ -44,6 +44,7 @@ struct ids_options {
     const char *column;     /* CSV: the one column to take, by name or number (from 1); or NULL */
     const char *const *key_names; /* columns that an id is made of, in key order; borrowed */
     size_t key_count;             /* 1..IDS_KEY_MAX; more than 1 excludes `column` */
+    const char *object_type;      /* a log of another one is refused; NULL: any */
     struct cancel *cancel;        /* level 1 ends opening with ERR_CANCEL; may be NULL */
 };
 
@@ -60,7 +61,8 @@ struct ids;
 /*
  * Opens, spools, hashes, finds the form and sees that there is at least one item.
  *   err  ERR_USER (missing, no rights, a folder, no ids in it, a column that is not there, UTF-16,
- *        compressed, one JSON array), ERR_SYSTEM (reading, spooling), ERR_CANCEL
+ *        compressed, one JSON array, a table that cqlsh printed, a log of another object type),
+ * ERR_SYSTEM (reading, spooling), ERR_CANCEL
  */
 struct ids *ids_open(const struct ids_options *o, struct err *err);
 void ids_close(struct ids *s);

@@ -210,3 +210,18 @@ def test_a_pipe_as_id_file_is_told_to_be_standard_input(job, program):
 def test_the_start_says_what_will_be_done(job, api):
     says(job.run(), r"event=job object_type=user table=sunbird\.user .*to=%s block_size=100 pause_ms=0 workers=1" % api.endpoint, code=0)
     says(job.run(ids=["a"]), r"event=job object_type=user .*id_file=ids\.csv", code=0)
+
+
+def test_a_table_printed_by_cqlsh_is_no_id_file(job, api):
+    says(job.run(ids=" id\n------\n  u1\n  u2\n\n(2 rows)\n"), "as cqlsh prints it", code=2)
+    says(job.run(ids="userid | courseid\n--------+---------\n  u1 | c\n"), "as cqlsh prints it", code=2)
+    assert not api.calls
+
+
+def test_a_log_of_another_object_type_is_refused(job, api, program):
+    api.script(1, Reply(400))
+    says(job.run(ids=["a", "b"]), code=1)
+    log = next(program.logs.glob("SyncFailure*"))
+    says(job.run(id_file=log, type="batch", table="course_batch"), "a log of object type user, not batch", code=2)
+    says(job.run(id_file=log), code=0)
+    assert api.ids() == ["a", "b"]
