@@ -54,4 +54,4 @@
 {"vector<timestamp,1>", "[0]", "[\"1970-01-01T00:00:00.000Z\"]"},
 {"vector<varint,2>", "[1,-129]", "[\"1\",\"-129\"]"},
 {"'org.apache.cassandra.db.marshal.BytesType'", "0xdead", "\"3q0=\""},
-/* clang-format on */
+    /* clang-format on */
