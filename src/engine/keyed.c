@@ -22,9 +22,9 @@ struct keyed *keyed_open(const struct keyed_options *o, struct err *err)
     k->memory_bytes = o->memory_bytes ? o->memory_bytes : MEMORY_BYTES;
     if (!k->o.retry_budget_ms)
         k->o.retry_budget_ms = BUDGET_MS;
-    arena_init(&k->call_mem, CALL_MEMORY);
-    arena_init(&k->query_mem, CALL_MEMORY);
-    arena_init(&k->key_mem, CALL_MEMORY);
+    arena_init(&k->call_mem, 2 * k->memory_bytes);
+    arena_init(&k->query_mem, 2 * k->memory_bytes);
+    arena_init(&k->key_mem, 2 * k->memory_bytes);
     arena_init(&k->look_mem, k->memory_bytes);
     arena_init(&k->write_mem, k->memory_bytes);
     map_init(&k->seen);

@@ -33,7 +33,8 @@ struct keyed_options {
     int64_t retry_budget_ms; /* per call of keyed_sync: how long without any progress before it
                                 gives up; 0: 10 minutes */
     bool strict_values;      /* an altered value fails its document */
-    size_t memory_bytes;     /* ceiling for one round of documents; 0: 32 MiB */
+    size_t memory_bytes;     /* ceiling for one round of documents; twice as much for the keys of a
+                              call; 0: 32 MiB */
 };
 
 enum keyed_outcome {

@@ -4,7 +4,6 @@
 
 enum {
     DOCS_AT_ONCE = 4000,    /* collected before they are worked off; more keys are read later */
-    KEY_BYTES = 16 << 20,   /* the same for their bytes */
     ELEMENTS_AT_ONCE = 200, /* whose queries for keys are pipelined: a usual call is one round */
     SEEN_MAX = 200000,      /* keys remembered to find the same row again in a call */
 };
@@ -132,8 +131,8 @@ static bool take_keys(struct keyed *k, struct read *r, const struct page *page,
     }
     if (!keyed_fits(k, page, plan_key_count(k->plan), err))
         return false;
-    l->large =
-        !page->last || k->doc_count >= DOCS_AT_ONCE || k->key_bytes + page->rows.n > KEY_BYTES;
+    l->large = !page->last || k->doc_count >= DOCS_AT_ONCE ||
+               k->key_bytes + page->rows.n > k->memory_bytes / 2;
     return l->large || add_page(k, l, page, err);
 }
 

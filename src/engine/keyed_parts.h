@@ -14,7 +14,6 @@
 enum {
     ROUND_DOCS = 200,    /* looked at, read and written together */
     KEYS_PER_PAGE = 500, /* of a query for keys */
-    CALL_MEMORY = 64 << 20,
 };
 
 enum doc_state {
