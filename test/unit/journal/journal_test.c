@@ -14,6 +14,7 @@
 #include <sys/wait.h>
 #include <time.h>
 
+#include "journal/store.h"
 #include "scratch.h"
 
 static void commit(struct scratch *s, struct tx *t)
@@ -110,6 +111,145 @@ static void all_kinds_come_back(void **state)
     assert_true(run_note(r, "never", &note, &s->err));
     assert_null(note);
     assert_true(run_end(r, RUN_FINISHED, 0, "{}", &s->err));
+}
+
+static uint64_t next_block(struct scratch *s, struct run *r, uint64_t after_no)
+{
+    struct run_block b = {0};
+    bool found;
+
+    assert_true(run_next_block(r, after_no, &b, &found, &s->err));
+    uint64_t no = found ? b.no : 0;
+    run_block_fini(&b);
+    return no;
+}
+
+static void put_block(struct tx *t, uint64_t no)
+{
+    tx_block(t, &(struct run_block){.no = no, .ids = 1, .body = slice_str("\"a\"")});
+}
+
+/* What has ended is not there, before its row goes, too; and its number is free. */
+static void ended_blocks_are_gone(void **state)
+{
+    struct scratch *s = *state;
+    bool resumed;
+
+    scratch_open(s);
+    struct run *r = scratch_begin(s, &resumed);
+    struct tx *t = tx_new(r);
+    for (uint64_t no = 1; no <= 4; no++)
+        put_block(t, no);
+    commit(s, t);
+    tx_block_end(t, 1);
+    tx_block_end(t, 3);
+    commit(s, t);
+    tx_free(t);
+    assert_int_equal(next_block(s, r, 0), 2);
+    run_abandon(r); /* as a crash would */
+    scratch_close(s);
+
+    scratch_open(s);
+    r = scratch_begin(s, &resumed);
+    assert_true(resumed);
+    assert_int_equal(next_block(s, r, 0), 2);
+    assert_int_equal(next_block(s, r, 2), 4);
+    t = tx_new(r);
+    put_block(t, 3);
+    commit(s, t);
+    assert_int_equal(next_block(s, r, 0), 2);
+    assert_int_equal(next_block(s, r, 2), 3);
+    tx_block_end(t, 2); /* ended and new in one transaction */
+    put_block(t, 2);
+    tx_block_end(t, 4);
+    commit(s, t);
+    assert_int_equal(next_block(s, r, 0), 2);
+    assert_int_equal(next_block(s, r, 3), 0);
+    tx_free(t);
+    assert_true(run_end(r, RUN_FINISHED, 0, "{}", &s->err));
+}
+
+/* ---- several at once ---- */
+
+struct writer {
+    struct scratch *s;
+    sem_t *begin; /* waits in the midst of its transaction, when set */
+    bool fails;
+    const char *name;
+    bool ok;
+    struct err err;
+};
+
+static bool write_name(struct journal *j, struct db *db, void *ctx, struct err *err)
+{
+    struct writer *w = ctx;
+
+    (void)j;
+    if (w->begin)
+        sem_wait(w->begin);
+    return db_do(db, SQL_NOTE_PUT, err, "itt", (int64_t)1, w->name, "here") &&
+           (!w->fails || err_set(err, ERR_REJECT, "%s is not wanted", w->name));
+}
+
+static void *write_one(void *arg)
+{
+    struct writer *w = arg;
+
+    w->ok = journal_do(w->s->j, write_name, w, &w->err);
+    return NULL;
+}
+
+static void await_waiting(struct journal *j, size_t wanted)
+{
+    size_t n;
+
+    do {
+        n = 0;
+        pthread_mutex_lock(&j->lock);
+        for (struct job *job = j->first; job; job = job->next)
+            n++;
+        if (!j->led)
+            n = SIZE_MAX;
+        pthread_mutex_unlock(&j->lock);
+    } while (n != wanted);
+}
+
+static void assert_note(struct scratch *s, struct run *r, const char *name, bool there)
+{
+    AUTO_STR char *note = NULL;
+
+    assert_true(run_note(r, name, &note, &s->err));
+    assert_int_equal(note != NULL, there);
+}
+
+/* One that fails leaves nothing behind, and does no harm to those that share its transaction. */
+static void a_failure_stays_alone(void **state)
+{
+    struct scratch *s = *state;
+    sem_t begin;
+    bool resumed;
+    pthread_t threads[4];
+
+    scratch_open(s);
+    struct run *r = scratch_begin(s, &resumed);
+    sem_init(&begin, 0, 0);
+    struct writer w[] = {{s, &begin, false, "first", false, {0}},
+                         {s, NULL, false, "good", false, {0}},
+                         {s, NULL, true, "bad", true, {0}},
+                         {s, NULL, false, "late", false, {0}}};
+    for (size_t i = 0; i < 4; i++) {
+        pthread_create(&threads[i], NULL, write_one, &w[i]);
+        await_waiting(s->j, i); /* the first is at work, the others wait behind it */
+    }
+    sem_post(&begin);
+    for (size_t i = 0; i < 4; i++) {
+        pthread_join(threads[i], NULL);
+        assert_int_equal(w[i].ok, !w[i].fails);
+        assert_note(s, r, w[i].name, !w[i].fails);
+    }
+    assert_string_equal(w[2].err.text, "bad is not wanted");
+    sem_destroy(&begin);
+    run_abandon(r);
 }
 
 /* ---- lists ---- */
@@ -598,6 +738,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
 #define IN_SCRATCH(f) cmocka_unit_test_setup_teardown(f, scratch_setup, scratch_teardown)
         IN_SCRATCH(all_kinds_come_back),
+        IN_SCRATCH(ended_blocks_are_gone),
+        IN_SCRATCH(a_failure_stays_alone),
         IN_SCRATCH(lists),
         IN_SCRATCH(resume_rules),
         IN_SCRATCH(the_same_run_twice),
