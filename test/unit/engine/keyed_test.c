@@ -1075,6 +1075,80 @@ static void another_node(void **state)
     assert_int_equal(count.bulk, 1);
 }
 
+static enum fault first_node_is_ill(const char *url, const char *step, unsigned n, int *status,
+                                    const char **body)
+{
+    (void)step;
+    (void)n;
+    if (!strstr(url, "//one"))
+        return NO_FAULT;
+    *status = 503;
+    *body = "";
+    return ANSWER;
+}
+
+static void ill_node_is_left_at_once(void **state)
+{
+    (void)state;
+    row_put("p", "c", "1");
+    fault = first_node_is_ill;
+    assert_true(sync_ids("[\"p\"]"));
+    assert_int_equal(count.mget, 2);
+    assert_int_equal(count.bulk, 1);
+}
+
+static void newer_row_at_first_bulk(const char *step, unsigned n)
+{
+    if (!strcmp(step, "bulk") && n == 1)
+        row_put("p", "c", "newer");
+}
+
+static enum fault first_bulk_is_answered_503(const char *url, const char *step, unsigned n,
+                                             int *status, const char **body)
+{
+    (void)url;
+    if (strcmp(step, "bulk") != 0 || n != 1)
+        return NO_FAULT;
+    *status = 503;
+    *body = "";
+    return ANSWER;
+}
+
+/* What may have had an effect is no body for another node: the row is read again first. */
+static void body_is_not_sent_to_another_node(void **state)
+{
+    (void)state;
+    row_put("p", "c", "2");
+    doc_put("p-c", DOC("1"));
+    hook = newer_row_at_first_bulk;
+    fault = first_bulk_is_answered_503;
+    assert_true(sync_ids("[\"p\"]"));
+    expect_doc("p-c", DOC("newer"));
+    assert_int_equal(count.mget, 2);
+    assert_int_equal(count.bulk, 2);
+}
+
+static enum fault first_bulk_is_not_reached(const char *url, const char *step, unsigned n,
+                                            int *status, const char **body)
+{
+    (void)url;
+    (void)status;
+    (void)body;
+    return !strcmp(step, "bulk") && n == 1 ? NOT_REACHED : NO_FAULT;
+}
+
+static void unsent_body_goes_to_another_node(void **state)
+{
+    (void)state;
+    row_put("p", "c", "2");
+    doc_put("p-c", DOC("1"));
+    fault = first_bulk_is_not_reached;
+    assert_true(sync_ids("[\"p\"]"));
+    expect_doc("p-c", DOC("2"));
+    assert_int_equal(count.mget, 1);
+    assert_int_equal(count.bulk, 2);
+}
+
 static enum fault forbidden(const char *url, const char *step, unsigned n, int *status,
                             const char **body)
 {
@@ -1786,6 +1860,9 @@ int main(void)
         T(body_is_halved),
         T(checks),
         T(another_node),
+        T(ill_node_is_left_at_once),
+        T(body_is_not_sent_to_another_node),
+        T(unsent_body_goes_to_another_node),
         T(stops),
         T(cassandra_faults),
         T(elements_are_conserved),
