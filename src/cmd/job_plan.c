@@ -94,6 +94,17 @@ static void check_object_type(const char *name)
         F_STR("did_you_mean", near ? near : ""));
 }
 
+/* Both servers answer 200 to what they can't use. */
+static void check_form(const struct object_type *type, enum job_form form)
+{
+    if (!type->objects && form != JOB_STRINGS)
+        LOG(LOG_WARN, "id_form_useless", F_STR("type", type->name),
+            F_STR("why", "its server takes strings only: objects are accepted, and not synced"));
+    if (type->form == JOB_OBJECT_PER_BLOCK && form == JOB_STRINGS)
+        LOG(LOG_WARN, "id_form_useless", F_STR("type", type->name),
+            F_STR("why", "its server takes objects only: strings are accepted, and find nothing"));
+}
+
 static bool check_id_column(const struct sync *s, int *column, struct err *err)
 {
     const char *names[1024];
@@ -125,6 +136,8 @@ bool job_plan_make(const struct sync *s, struct job_plan *p, struct err *err)
     *p = (struct job_plan){.form = type ? type->form : JOB_STRINGS, .wanted_column = -1};
     if (c->ids.form != ID_FORM_AUTO)
         p->form = forms[c->ids.form];
+    if (type)
+        check_form(type, p->form);
     p->keep_objects = p->form == JOB_OBJECTS || (c->ids.form == ID_FORM_AUTO &&
                                                  p->form == JOB_STRINGS && type && type->objects);
     if (c->ids.column && !s->schema)

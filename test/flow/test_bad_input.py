@@ -203,3 +203,11 @@ def test_a_failed_id_cannot_speak_to_the_terminal(job, api):
     api.script(1, api.error(400))
     r = says(job.run(ids=["\x1b[2Jx" + "y" * 5000]), r"http_400: .*y\.\.\.: HTTP 400", code=1)
     assert "\x1b" not in r.out + r.err and len(r.out) < 2000
+
+
+@pytest.mark.parametrize("kind, form, useless", [
+    ("user", "object-per-block", True), ("organisation", "object-per-block", True), ("user_course", "string", True),
+    ("user", "string", False), ("batch", "string", False), ("user_course", "object-per-block", False)])
+def test_an_id_form_that_the_server_accepts_and_forgets_is_warned_about(job, kind, form, useless):
+    r = says(job.run("--id-form", form, ids=["a"], type=kind, table=None), code=0)
+    assert ("event=id_form_useless" in r.err) == useless, r
