@@ -187,6 +187,8 @@ static bool csv_item(struct ids *s, struct slice raw, uint64_t line, struct id_i
             return ids_bad(s, out, line, raw, "empty id", err);
         if (!utf8_valid(s->parts[i]))
             return ids_bad(s, out, line, raw, "not UTF-8", err);
+        if (!s->quoted[at] && memchr(s->parts[i].p, '\r', s->parts[i].n))
+            return ids_bad(s, out, line, raw, "lines end by CR alone: save it with LF", err);
     }
     return ids_ready(s, out, line, ids_offset(s), SLICE_NULL);
 }

@@ -225,3 +225,8 @@ def test_a_log_of_another_object_type_is_refused(job, api, program):
     says(job.run(id_file=log, type="batch", table="course_batch"), "a log of object type user, not batch", code=2)
     says(job.run(id_file=log), code=0)
     assert api.ids() == ["a", "b"]
+
+
+def test_lines_that_end_by_cr_alone_are_no_ids(job, api):
+    says(job.run(ids="a\rb\rc\r"), "bad_id: .*lines end by CR alone", code=1)
+    assert not api.calls
