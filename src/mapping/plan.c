@@ -91,8 +91,10 @@ static void near_field(const struct fields *f, const char *name, char *out, size
 {
     const char **names = xalloc((f->count + 1) * sizeof *names);
 
+    size_t n = 0;
     for (size_t i = 0; i < f->count; i++)
-        names[i] = f->list[i].name;
+        if (!f->list[i].dropped)
+            names[n++] = f->list[i].name;
     const char *near = text_nearest(slice_str(name), names);
     *out = 0;
     if (near)
