@@ -121,7 +121,7 @@ void job_add_text(struct sync *s, struct buf *b, const struct job_counts *c,
         stopped_dry_run_text(b, &t, csv);
     else
         sent_text(s, b, &t, c, log);
-    if (finished && !c->ids && !s->config->ids.file)
+    if (finished && !c->ids && s->schema && !s->config->ids.file)
         buf_printf(b, "\nThere was nothing to send: table %s.%s has no rows.\n",
                    s->schema->keyspace, s->schema->table);
     if (c->failed || c->bad || c->given_bad || c->given_missing || c->unread_ranges)

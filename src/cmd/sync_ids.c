@@ -51,6 +51,7 @@ static bool same_file(const struct sync *s, const char *sha256, struct err *err)
 {
     AUTO_STR char *known = NULL;
 
+    ensure(s->config->ids.file);
     if (!run_note(s->run, "file_sha256", &known, err))
         return false;
     if (!known || strcmp(known, sha256) == 0)

@@ -156,7 +156,7 @@ static bool save_verdict(struct sender *s, const struct block *block,
 static bool handle_block(struct sender *s, const struct block *block, struct err *err)
 {
     struct syncapi_block ids = block_ids(s, block);
-    struct syncapi_verdict v;
+    struct syncapi_verdict v = {0};
 
     if (!send_block(s, &ids, &v, err)) {
         struct err log_err;
