@@ -9,7 +9,7 @@ import java.util.*;
 
 /**
  * The logic of the job that cass2es replaces, made again for measuring: ids of a table into a file, all of them read
- * back into memory, sequential calls of a block each, a log entry per call, no pause.
+ * back into memory, sequential calls of a block each, each printed as a curl line, a log entry per call, no pause.
  *
  *   Original HOST PORT USER PASSWORD KEYSPACE TABLE COLUMN ENDPOINT BLOCK WORKDIR
  */
@@ -49,6 +49,8 @@ public class Original {
     }
 
     static void call(String endpoint, String body, int no, Writer success, Writer failure) throws IOException {
+        System.out.println("curl -X POST '" + endpoint + "' -H 'Content-Type: application/json' -H 'Authorization: Bearer '"
+                + " -d '" + body + "'");
         HttpURLConnection c = (HttpURLConnection) new URL(endpoint).openConnection();
         c.setRequestMethod("POST");
         c.setRequestProperty("Content-Type", "application/json");
