@@ -242,6 +242,15 @@ static void unknown_outcome(struct keyed *k, struct doc *d, const struct elastic
         keyed_fail(k, d, "outcome_unknown", "no memory left to remember what was sent");
 }
 
+/* Our own create is undone. The row may have come back before that, and another worker may have
+ * found the document as it should be: so the row is read once more. */
+static void deleted(struct keyed *k, struct doc *d)
+{
+    d->created_term = 0;
+    d->sent = SLICE_NULL;
+    lost(k, d);
+}
+
 /* True: this document waits for the server to recover. */
 static bool judge(struct keyed *k, struct doc *d, const struct elastic_item *item)
 {
@@ -253,12 +262,14 @@ static bool judge(struct keyed *k, struct doc *d, const struct elastic_item *ite
             d->state = DOC_CHECK;
             d->created_seq_no = item->seq_no;
             d->created_term = item->primary_term;
+        } else if (delete) {
+            deleted(k, d);
         } else {
-            keyed_settle(k, d, delete ? DOC_GONE : DOC_INDEXED);
+            keyed_settle(k, d, DOC_INDEXED);
         }
         return false;
     case ELASTIC_GONE:
-        keyed_settle(k, d, DOC_GONE);
+        deleted(k, d);
         return false;
     case ELASTIC_CONFLICT:
         d->sent = delete ? SLICE_NULL : d->sent; /* somebody else's document now */

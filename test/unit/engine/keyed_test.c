@@ -309,6 +309,7 @@ static struct ticket {
 } tickets[TICKETS];
 static unsigned page_rows_max = 1000;
 static unsigned most_open;  /* tickets at the same time */
+static unsigned cut_read;   /* number of the read whose last byte is missing */
 static const char *large_w; /* instead of each row's w */
 
 static void add_cell(struct buf *b, const char *text)
@@ -317,24 +318,27 @@ static void add_cell(struct buf *b, const char *text)
     buf_add_str(b, text);
 }
 
-/* Rows from number `from` on of what the query asks for. */
-static void select_rows(struct ticket *t, unsigned from, unsigned most, struct page *page)
+/* Rows from place `from` on of what the query asks for; the place behind them. */
+static int select_rows(struct ticket *t, int from, unsigned most, struct page *page)
 {
     bool whole = strstr(t->q.text, "\"v\"") != NULL;
-    unsigned seen = 0;
+    int i;
 
     *page = (struct page){.columns = whole ? &row_columns : &key_columns, .last = true};
     buf_reset(&t->bytes);
-    for (int i = 0; i < ROWS; i++) {
+    for (i = from; i < ROWS; i++) {
         if (!rows[i].live || !slice_is(t->values[0], rows[i].p) ||
-            (t->q.value_count == 2 && !slice_is(t->values[1], rows[i].c)) || seen++ < from)
+            (t->q.value_count == 2 && !slice_is(t->values[1], rows[i].c)))
             continue;
         if (page->row_count == most) {
             page->last = false;
             break;
         }
         add_cell(&t->bytes, rows[i].p);
-        add_cell(&t->bytes, rows[i].c);
+        if (strcmp(rows[i].c, "static") != 0)
+            add_cell(&t->bytes, rows[i].c);
+        else
+            buf_add_u32(&t->bytes, UINT32_MAX); /* null: a row of the partition's static columns */
         if (whole) {
             add_cell(&t->bytes, rows[i].v);
             add_cell(&t->bytes, large_w ? large_w : rows[i].w);
@@ -342,6 +346,7 @@ static void select_rows(struct ticket *t, unsigned from, unsigned most, struct p
         page->row_count++;
     }
     page->rows = buf_slice(&t->bytes);
+    return i;
 }
 
 bool cql_send(struct cql_session *s, const struct cql_query *q, cql_ticket *out, struct err *err)
@@ -378,6 +383,8 @@ bool cql_take(struct cql_session *s, cql_ticket number, struct page *page, struc
     if (f != ERR_NONE)
         return err_set(err, f, "no answer");
     select_rows(t, 0, page_rows_max, page);
+    if (whole && n == cut_read)
+        page->rows.n--;
     return true;
 }
 
@@ -390,7 +397,7 @@ void cql_release(struct cql_session *s, cql_ticket number)
 
 struct cql_pager {
     struct ticket t;
-    unsigned given;
+    int next;
     bool ended;
 };
 
@@ -423,8 +430,7 @@ bool cql_pager_next(struct cql_pager *p, struct page *page, struct err *err)
     (void)err;
     if (p->ended)
         return false;
-    select_rows(&p->t, p->given, page_rows_max, page);
-    p->given += page->row_count;
+    p->next = select_rows(&p->t, p->next, page_rows_max, page);
     p->ended = page->last;
     return true;
 }
@@ -481,7 +487,7 @@ static int setup(void **state)
     arena_init(&http_mem, 16 << 20);
     arena_init(&ids_mem, 256 << 20);
     for (int i = 0; i < TICKETS; i++)
-        buf_init(&tickets[i].bytes, 4 << 20);
+        buf_init(&tickets[i].bytes, 12 << 20);
     schema = test_schema("ks", "t", columns, 4);
     mapping = mapping_parse(slice_str("object: thing\nsource: {table: t}\n"
                                       "target: {index: i, id: \"{p}-{c}\"}\npreserve: [own, n]\n"),
@@ -1469,6 +1475,71 @@ static const char *c_has_an_error(const char *id, unsigned n)
                              : "\"status\":500,\"error\":{\"type\":\"odd\",\"reason\":\"bug\"}";
 }
 
+static void row_is_back_before_our_delete(const char *step, unsigned n)
+{
+    if (!strcmp(step, "bulk_done") && n == 1)
+        row_delete("p", "c");
+    if (!strcmp(step, "bulk") && n == 2)
+        row_put("p", "c", "1");
+}
+
+/* Another worker may have seen the row again, and the document as it should be, just before we
+ * delete it. */
+static void row_comes_back_before_our_delete(void **state)
+{
+    (void)state;
+    row_put("p", "c", "1");
+    hook = row_is_back_before_our_delete;
+    assert_true(sync_ids("[\"p\"]"));
+    expect_doc("p-c", DOC("1"));
+    assert_int_equal(results[0].counts.indexed, 1);
+    assert_int_equal(results[0].counts.gone, 0);
+}
+
+static enum err_kind second_read_is_refused(unsigned n)
+{
+    return n == 2 ? ERR_USER : ERR_NONE;
+}
+
+static void fatal_read_ends_the_call(void **state)
+{
+    (void)state;
+    row_put("p", "c", "1");
+    row_put("p", "d", "1");
+    read_fault = second_read_is_refused;
+    assert_false(sync_ids("[\"p\"]"));
+    assert_int_equal(last.kind, ERR_USER);
+    assert_string_equal(last.text, "thing: no answer");
+    assert_int_equal(totals.open, 1);
+    assert_int_equal(count.bulk, 0);
+}
+
+/* An answer with bytes missing is asked for again, and only that. */
+static void cut_rows_are_read_again(void **state)
+{
+    (void)state;
+    row_put("p", "c", "1");
+    row_put("p", "d", "1");
+    cut_read = 2;
+    assert_true(sync_ids("[\"p\"]"));
+    cut_read = 0;
+    assert_int_equal(results[0].counts.indexed, 2);
+    assert_int_equal(results[0].counts.documents, 2);
+    assert_int_equal(count.read, 3);
+}
+
+static void partition_with_static_columns_only(void **state)
+{
+    (void)state;
+    row_put("p", "static", "1");
+    row_put("q", "static", "1");
+    row_put("q", "c", "1");
+    assert_true(sync_ids("[\"p\",\"q\"]"));
+    assert_int_equal(results[0].outcome, KEYED_MISSING);
+    assert_int_equal(results[1].counts.indexed, 1);
+    assert_int_equal(count.written, 1);
+}
+
 /* Any other 5xx may be the document's fault: it does not hold up the call for ever. */
 static void lasting_error_fails_alone(void **state)
 {
@@ -1627,10 +1698,12 @@ static void too_many_unknown_outcomes(void **state)
 static void large_rows_are_read_a_few_at_a_time(void **state)
 {
     AUTO_STR char *w = xalloc((1 << 20) + 1);
+    AUTO_STR char *nine = xalloc((9 << 20) + 1);
     char c[16];
 
     (void)state;
     memset(w, 'w', 1 << 20);
+    memset(nine, 'n', 9 << 20);
     large_w = w;
     for (int i = 0; i < 40; i++) {
         snprintf(c, sizeof c, "c%d", i);
@@ -1644,6 +1717,10 @@ static void large_rows_are_read_a_few_at_a_time(void **state)
     assert_true(sync_ids("[{\"p\":\"p\",\"v\":\"2\"}]"));
     assert_int_equal(results[0].counts.filtered, 40);
     assert_in_range(most_open, 4, 8);
+    large_w = nine;
+    assert_true(sync_ids("[{\"p\":\"p\",\"c\":\"c1\",\"v\":\"2\"}]"));
+    assert_true(sync_ids("[{\"p\":\"p\",\"c\":\"c1\",\"v\":\"2\"}]"));
+    assert_int_equal(results[0].counts.filtered, 1); /* more than there is room for: one by one */
     large_w = NULL;
     for (int i = 0; i < 20; i++)
         assert_true(sync_ids("[{\"p\":\"p\",\"v\":\"2\"}]"));
@@ -2053,6 +2130,10 @@ int main(void)
         T(table_that_changed_is_seen),
         cmocka_unit_test_setup_teardown(many_wide_elements, setup_small, teardown),
         T(lasting_error_fails_alone),
+        T(row_comes_back_before_our_delete),
+        T(fatal_read_ends_the_call),
+        T(cut_rows_are_read_again),
+        T(partition_with_static_columns_only),
         cmocka_unit_test_setup_teardown(large_stored_documents, setup_small, teardown),
         cmocka_unit_test_setup_teardown(cut_off_answers_take_no_memory, setup_small, teardown),
         T(index_without_source),
