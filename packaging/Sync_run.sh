@@ -1,12 +1,12 @@
 #!/bin/sh
 # Sunbird's sync job, by its own command line: Sync_run.sh --context_param name=value ...
 # The program is found beside this script (or beside what it is a link to), else in PATH.
-here=$(dirname -- "$0")
-real=$(dirname -- "$(readlink -f -- "$0")")
+case $0 in */*) here=${0%/*} ;; *) here=. ;; esac
+if [ ! -x "$here/cass2es" ] && [ -L "$0" ]; then
+    here=$(dirname -- "$(readlink -f -- "$0")")
+fi
 if [ -x "$here/cass2es" ]; then
     program=$here/cass2es
-elif [ -x "$real/cass2es" ]; then
-    program=$real/cass2es
 elif command -v cass2es >/dev/null; then
     program=cass2es
 else
