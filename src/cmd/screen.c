@@ -79,21 +79,6 @@ void show_duration(struct buf *b, int64_t ms)
         buf_printf(b, "%" PRId64 "d %02" PRId64 "h", hours / 24, hours % 24);
 }
 
-void show_bytes(struct buf *b, uint64_t bytes)
-{
-    static const char *const units[] = {"KiB", "MiB", "GiB", "TiB", "PiB", "EiB"};
-    double n = (double)bytes / 1024;
-    size_t unit = 0;
-
-    if (bytes < 1024) {
-        buf_printf(b, "%" PRIu64 " B", bytes);
-        return;
-    }
-    for (; n >= 1023.95 && unit + 1 < sizeof units / sizeof *units; unit++)
-        n /= 1024;
-    buf_printf(b, "%.*f %s", n < 99.95 ? 1 : 0, n, units[unit]);
-}
-
 void show_rate(struct buf *b, double per_s)
 {
     if (per_s < 0)

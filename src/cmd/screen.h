@@ -53,10 +53,9 @@ void screen_add_line(struct buf *out, const struct progress *p, const char *unit
 /* ---- text for people --------------------------------------------------------------------------
  */
 
-void show_count(struct buf *b, uint64_t n);     /* 1,234,567 */
-void show_duration(struct buf *b, int64_t ms);  /* 850 ms, 4.2 s, 7m 12s, 2h 05m, 3d 04h */
-void show_bytes(struct buf *b, uint64_t bytes); /* 900 B, 1.5 MiB */
-void show_rate(struct buf *b, double per_s);    /* 0.5/s, 1,234/s */
+void show_count(struct buf *b, uint64_t n);    /* 1,234,567 */
+void show_duration(struct buf *b, int64_t ms); /* 850 ms, 4.2 s, 7m 12s, 2h 05m, 3d 04h */
+void show_rate(struct buf *b, double per_s);   /* 0.5/s, 1,234/s */
 
 /* Aligned "  key    value" lines. */
 struct show_table {

@@ -488,11 +488,6 @@ const struct schema *plan_schema(const struct plan *p)
     return p->schema;
 }
 
-const struct mapping *plan_mapping(const struct plan *p)
-{
-    return p->mapping;
-}
-
 uint16_t plan_key_count(const struct plan *p)
 {
     return p->key_count;

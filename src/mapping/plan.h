@@ -32,7 +32,6 @@ AUTO_DEFINE(plan);
 const char *plan_object(const struct plan *p);
 const char *plan_index(const struct plan *p);
 const struct schema *plan_schema(const struct plan *p);
-const struct mapping *plan_mapping(const struct plan *p);
 
 /* The columns of the primary key, in key order: partition key first. */
 uint16_t plan_key_count(const struct plan *p);

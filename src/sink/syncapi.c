@@ -123,20 +123,6 @@ size_t syncapi_frame_bytes(const char *object_type, bool await)
     return n;
 }
 
-size_t syncapi_fit(const char *object_type, bool await, const struct syncapi_block *b,
-                   size_t max_bytes)
-{
-    size_t bytes = syncapi_frame_bytes(object_type, await);
-    size_t i = 0;
-
-    for (; i < b->count; i++) {
-        bytes += b->ids[i].n + (i > 0);
-        if (bytes > max_bytes)
-            break;
-    }
-    return i;
-}
-
 void syncapi_add_body(struct buf *out, const char *object_type, bool await,
                       const struct syncapi_block *b)
 {

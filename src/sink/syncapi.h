@@ -35,10 +35,6 @@ struct syncapi_block {
 
 /* The body without any id; each id adds its length, and 1 for each comma. */
 size_t syncapi_frame_bytes(const char *object_type, bool await);
-/* How many of the block's ids, from the first, make a body of at most max_bytes; 0: not even one.
- */
-size_t syncapi_fit(const char *object_type, bool await, const struct syncapi_block *b,
-                   size_t max_bytes);
 /* Appends the body; b->count > 0 is ensured. */
 void syncapi_add_body(struct buf *out, const char *object_type, bool await,
                       const struct syncapi_block *b);
