@@ -148,7 +148,8 @@ step "Enrolments: a dry run" "user_course documents come with a later version; t
 job --context_param dry_run=true --context_param sunbird_cassandra_table=user_enrolments --context_param sunbird_sync_object_type=user_course
 run wc -l syncIds.csv
 
-step "Are they the same?" "The job can only say that the ids were accepted. So both stores are asked."
-"$root/demo/indices.py" wait 120
+step "Are they the same?" \
+    "The job can only say that the ids were accepted. So both stores are asked, when the Sync API has had its time (at most 2 minutes)."
+run "$root/demo/indices.py" wait 120
 run "$root/demo/indices.py" compare || fail "Cassandra and Elasticsearch differ"
 printf '\n%sEqual.%s The job, its logs and the Sync API: %s\n' "$bold" "$plain" "$work"
