@@ -23,14 +23,14 @@ static int unknown_command(const char *name)
     return EXIT_USAGE;
 }
 
-enum { STDOUT_BYTES = 256 << 10 };
-
 int main(int argc, char **argv)
 {
     const char *name = argc > 1 ? argv[1] : "";
 
-    /* Pages are written in one go at the end, so that a failure still has its reason. */
-    setvbuf(stdout, NULL, _IOFBF, STDOUT_BYTES);
+    /* Pages are written in one go at the end, so that a failure still has its reason. The C
+     * library's own buffer is small, whatever size is asked for. */
+    static char stdout_buffer[256 << 10];
+    setvbuf(stdout, stdout_buffer, _IOFBF, sizeof stdout_buffer);
 
     if (argc < 2) {
         fputs("cass2es: a command is missing; see cass2es --help\n", stderr);
