@@ -38,7 +38,7 @@ def test_default_block_is_100(job, api):
 def test_the_pause_lies_between_the_end_of_a_call_and_the_next(job, api):
     api.always = Reply(delay=0.05, body=SyncApi.answer({"response": "SUCCESS"}))
     r = says(job.run(ids=["a", "b", "c"], block=1, pause=150), code=0)
-    gaps = [b.start - a.end for a, b in zip(api.calls, api.calls[1:])]
+    gaps = [b.start - a.answered for a, b in zip(api.calls, api.calls[1:])]
     assert len(gaps) == 2 and all(0.145 <= g < 0.6 for g in gaps), gaps
     assert r.seconds < 1.5  # none before the first, none after the last
 

@@ -48,6 +48,7 @@ class Request:
         self.number, self.conn, self.method, self.body = number, conn, method, body
         self.headers = headers  # as sent: list of (name, value)
         self.start, self.end = time.monotonic(), None
+        self.answered = None  # before the answer's last bytes go out: the client can't have had them earlier
         split = urllib.parse.urlsplit(target)
         self.path, self.query = split.path, dict(urllib.parse.parse_qsl(split.query, keep_blank_values=True))
         self.target, self.status = target, None
@@ -208,6 +209,7 @@ class HttpPeer:
                 sock.sendall((data + body)[i:i + 1])
                 time.sleep(reply.slow)
         else:
+            req.answered = time.monotonic()
             sock.sendall(data + body)
         return reply.fault != "close_after"
 
