@@ -140,17 +140,7 @@ static bool take_keys(struct keyed *k, struct read *r, const struct page *page,
 static bool page_through(struct keyed *k, const struct lookup *l, const struct read *r,
                          struct err *err)
 {
-    buf_reset(&k->text);
-    cql_partition_key(r->values, plan_partition_count(k->plan), &k->text);
-    struct cql_query q = {
-        .text = r->text,
-        .values = r->values,
-        .value_count = r->value_count,
-        .page_rows = KEYS_PER_PAGE,
-        .has_token = true,
-        .token = cql_token(buf_slice(&k->text)),
-        .keyspace = plan_schema(k->plan)->keyspace,
-    };
+    struct cql_query q = keyed_query(k, r);
     AUTO(cql_pager) struct cql_pager *pager = cql_pager_open(k->session, &q, err);
     struct page page;
 

@@ -92,6 +92,9 @@ struct read {
     bool done;
 };
 
+/* The read as a query to its partition's replicas; borrows from `r`. Uses k->text. */
+struct cql_query keyed_query(struct keyed *k, const struct read *r);
+
 /* What to do with an answer; page == NULL: it can't be read, why->text says so. */
 typedef bool (*read_taker)(struct keyed *k, struct read *r, const struct page *page,
                            const struct err *why, struct err *err);

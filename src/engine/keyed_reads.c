@@ -6,21 +6,24 @@ enum {
     READ_BYTES = 8 << 20, /* answers that wait to be taken */
 };
 
-static bool send_read(struct keyed *k, const struct read *r, cql_ticket *ticket, struct err *err)
+struct cql_query keyed_query(struct keyed *k, const struct read *r)
 {
-    const struct schema *s = plan_schema(k->plan);
-
     buf_reset(&k->text);
     cql_partition_key(r->values, plan_partition_count(k->plan), &k->text);
-    struct cql_query q = {
+    return (struct cql_query){
         .text = r->text,
         .values = r->values,
         .value_count = r->value_count,
         .page_rows = KEYS_PER_PAGE,
         .has_token = true,
         .token = cql_token(buf_slice(&k->text)),
-        .keyspace = s->keyspace,
+        .keyspace = plan_schema(k->plan)->keyspace,
     };
+}
+
+static bool send_read(struct keyed *k, const struct read *r, cql_ticket *ticket, struct err *err)
+{
+    struct cql_query q = keyed_query(k, r);
     return cql_send(k->session, &q, ticket, err);
 }
 
