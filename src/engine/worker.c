@@ -11,11 +11,12 @@ struct reading {
     uint32_t row_bytes; /* seen in the last range; 0: nothing seen */
     uint32_t most_rows; /* likewise */
     unsigned splits;    /* of the task at hand */
+    bool taking;        /* what failed was the owner's part */
 };
 
 /* One partition in the way takes at most 64 cuts to be alone; a server that refuses everything is
  * not asked for ever. */
-enum { MAX_SPLITS = 200 };
+enum { MAX_SPLITS = 200, STATE_MAX_BYTES = 1 << 20 };
 
 static uint32_t first_page_rows(const struct reading *r)
 {
@@ -43,37 +44,63 @@ static bool try_again(struct reading *r, struct err *err)
 {
     if (err->kind != ERR_RETRY)
         return false;
-    LOG(LOG_WARN, "scan_retry", F_STR("error", err->text), F_INT("tries", r->retry.tries + 1));
-    crew_note(r->w->crew, "waiting for Cassandra");
+    LOG(LOG_WARN, r->taking ? "page_retry" : "scan_retry", F_STR("error", err->text),
+        F_INT("tries", r->retry.tries + 1));
+    crew_note(r->w->crew, r->taking ? "waiting for the index" : "waiting for Cassandra");
     if (!retry_wait(&r->retry, 0, err))
         return false;
     crew_note(r->w->crew, "");
     return true;
 }
 
-/* How far a range was read. */
+/* How far a range was read: what a page settled. */
 struct reached {
-    int64_t done_to;
-    bool inside; /* rows of the partition behind it were handed on, too */
+    struct scan_task task; /* goes on here */
+    struct buf state;      /* the task's, kept */
+    bool inside;           /* rows of the partition behind done_to were handed on, too */
 };
 
-static bool read_pages(struct reading *r, const struct scan_task *task, struct reached *at,
-                       struct err *err)
+static void reach(struct reached *at, const struct scan_page *page)
+{
+    at->task.done_to = page->done_to;
+    at->inside = page->inside;
+    at->task.state = SLICE_NULL;
+    if (!page->inside)
+        return;
+    buf_reset(&at->state);
+    buf_add_slice(&at->state, page->state);
+    at->task.state = buf_slice(&at->state);
+}
+
+/* A page that the owner gave back is read again, and so with a new time of reading: the scan begins
+ * anew behind the last page that was settled. */
+static bool read_again(struct reading *r, struct scan **scan, struct err *err)
+{
+    if (*scan)
+        scan_free(TAKE(*scan));
+    r->taking = true;
+    bool ok = try_again(r, err);
+    r->taking = false;
+    return ok;
+}
+
+static bool read_pages(struct reading *r, struct reached *at, struct err *err)
 {
     AUTO(scan) struct scan *scan = NULL;
     struct scan_page page;
 
-    *at = (struct reached){task->done_to, task->state.p != NULL};
     while (!crew_stopped(r->w->crew)) {
-        if (next_page(r, &scan, task, &page, err)) {
-            retry_ok(&r->retry);
-            if (!r->w->take_page(r->w->ctx, task, &page, err))
-                return false;
+        if (next_page(r, &scan, &at->task, &page, err)) {
             r->row_bytes = scan_row_bytes(scan);
             r->most_rows = scan_most_rows(scan);
-            *at = (struct reached){page.done_to, page.inside};
-            if (page.last)
-                return true;
+            if (r->w->take_page(r->w->ctx, &at->task, &page, err)) {
+                retry_ok(&r->retry);
+                reach(at, &page);
+                if (page.last)
+                    return true;
+            } else if (!read_again(r, &scan, err)) {
+                return false;
+            }
         } else if (err->kind == ERR_NONE) {
             return true;
         } else if (!try_again(r, err)) {
@@ -87,18 +114,19 @@ static bool read_pages(struct reading *r, const struct scan_task *task, struct r
  * part in the way is lost. */
 static bool read_range(struct reading *r, const struct scan_task *task, struct err *err)
 {
-    struct reached at;
+    struct reached at = {.task = *task, .inside = task->state.p != NULL};
     char why[sizeof err->text];
 
-    if (read_pages(r, task, &at, err))
-        return true;
-    if (err->kind != ERR_REJECT)
-        return false;
+    buf_init(&at.state, STATE_MAX_BYTES);
+    bool ok = read_pages(r, &at, err);
+    buf_fini(&at.state);
+    if (ok || err->kind != ERR_REJECT)
+        return ok;
     struct token_range rest = task->range;
-    rest.start = at.done_to;
+    rest.start = at.task.done_to;
     memcpy(why, err->text, sizeof why);
     err_clear(err);
-    if (!r->w->range_cut(r->w->ctx, task, at.done_to, at.inside, why, err))
+    if (!r->w->range_cut(r->w->ctx, task, rest.start, at.inside, why, err))
         return false;
     if (at.inside && ++rest.start == rest.end)
         return true;

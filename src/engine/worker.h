@@ -28,7 +28,8 @@ struct worker {
     uint32_t first_rows; /* of the very first page; 0: by the table's estimates, else 50 */
     /*
      * Makes a page's rows safe, with its mark (tasks_mark) in the same transaction. Its page is
-     * valid until it returns. False stops the run.
+     * valid until it returns. False: with ERR_RETRY, and nothing of it kept, the page is read again
+     * after a while; else the run stops.
      */
     bool (*take_page)(void *ctx, const struct scan_task *task, const struct scan_page *page,
                       struct err *err);
