@@ -101,6 +101,21 @@ struct schema *connect_table(const struct config *c, struct cql_cluster *cluster
     return cql_schema_load(cluster, c->cassandra.keyspace, c->cassandra.table, err);
 }
 
+void connect_elastic(const struct config *c, struct context *ctx, struct elastic_options *out)
+{
+    *out = (struct elastic_options){
+        .urls = c->elastic.urls,
+        .username = c->elastic.username,
+        .password = secret_text(&c->elastic.password),
+        .api_key = secret_text(&c->elastic.api_key),
+        .ca_file = c->elastic.ca_file,
+        .connect_timeout_ms = (int)c->http.connect_timeout_ms,
+        .request_timeout_ms = (int)c->http.request_timeout_ms,
+        .clock = &ctx->clock,
+        .cancel = &ctx->cancel,
+    };
+}
+
 struct journal *connect_journal(const struct config *c, struct context *ctx, bool durable,
                                 struct err *err)
 {

@@ -8,6 +8,7 @@
 #include "config/options.h"
 #include "cql/cql.h"
 #include "journal/journal.h"
+#include "sink/elastic.h"
 
 /* A cluster by the cassandra.* settings. err as cql_cluster_open(). */
 struct cql_cluster *connect_cassandra(const struct config *c, struct context *ctx, struct err *err);
@@ -16,6 +17,8 @@ struct cql_cluster *connect_cassandra(const struct config *c, struct context *ct
  * ERR_USER naming the candidates. cassandra.table is required.
  */
 struct schema *connect_table(const struct config *c, struct cql_cluster *cluster, struct err *err);
+/* What the elastic.* and http.* settings say; borrows from both. */
+void connect_elastic(const struct config *c, struct context *ctx, struct elastic_options *out);
 /* The journal of run.state_dir, old runs removed. */
 struct journal *connect_journal(const struct config *c, struct context *ctx, bool durable,
                                 struct err *err);

@@ -9,6 +9,7 @@
 #include "base/text.h"
 #include "cmd/command.h"
 #include "cmd/connect.h"
+#include "cmd/document.h"
 #include "cmd/screen.h"
 #include "engine/keyed.h"
 #include "engine/retry.h"
@@ -25,16 +26,10 @@ enum {
     PROBE_MS = 1000, /* is Elasticsearch there? per address */
 };
 
-struct served {
-    struct mapping *mapping;
-    struct schema *schema;
-    struct plan *plan;
-};
-
 struct serve {
     const struct config *config;
     struct context *ctx;
-    struct served types[MAX_MAPPINGS];
+    struct document types[MAX_MAPPINGS];
     size_t type_count;
     const struct plan *plans[MAX_MAPPINGS + 1];
     const char *names[MAX_MAPPINGS + 1];
@@ -55,12 +50,8 @@ static void serve_fini(struct serve *s)
         work_drain(s->work);
     work_free(s->work);
     run_abandon(s->run);
-    for (size_t i = 0; i < s->type_count; i++) {
-        plan_free(s->types[i].plan);
-        if (s->types[i].schema)
-            schema_free(s->types[i].schema);
-        mapping_free(s->types[i].mapping);
-    }
+    for (size_t i = 0; i < s->type_count; i++)
+        document_fini(&s->types[i]);
     if (s->cluster)
         cql_cluster_free(s->cluster);
     journal_close(s->journal);
@@ -68,30 +59,13 @@ static void serve_fini(struct serve *s)
 
 /* ---- mappings ---- */
 
-static bool ends_with(const char *text, const char *end)
-{
-    size_t n = strlen(text);
-    size_t m = strlen(end);
-
-    return n >= m && strcmp(text + n - m, end) == 0;
-}
-
 static bool load_mapping(struct serve *s, const char *name, struct err *err)
 {
-    const char *dir = s->config->serve.profiles_dir;
-    bool is_file = ends_with(name, ".yaml") || ends_with(name, ".yml");
-    struct served *t = &s->types[s->type_count];
+    struct document *t = &s->types[s->type_count];
 
     if (s->type_count == MAX_MAPPINGS)
-        return config_fault(s->config, "serve.mappings", err, "more than %d", MAX_MAPPINGS);
-    if (!is_file && !dir)
-        return config_fault(s->config, "serve.mappings", err,
-                            "profile %s: no folder of profiles was found; say --profiles-dir, or "
-                            "give a file (.yaml)",
-                            name);
-    AUTO_STR char *path = is_file ? xstrdup(name) : xsprintf("%s/%s.yaml", dir, name);
-    t->mapping = mapping_load(path, err);
-    if (!t->mapping)
+        return config_fault(s->config, "mapping.files", err, "more than %d", MAX_MAPPINGS);
+    if (!document_load(t, s->config, name, err))
         return false;
     s->type_count++;
     for (size_t i = 0; s->types[i].mapping != t->mapping; i++) {
@@ -102,43 +76,6 @@ static bool load_mapping(struct serve *s, const char *name, struct err *err)
     }
     s->names[s->type_count - 1] = t->mapping->object;
     return true;
-}
-
-static char *find_keyspace(struct serve *s, const struct mapping *m, struct err *err)
-{
-    struct cql_names found = {0};
-    char *keyspace = NULL;
-
-    if (m->keyspace.name)
-        return xstrdup(m->keyspace.name);
-    if (s->config->cassandra.keyspace)
-        return xstrdup(s->config->cassandra.keyspace);
-    if (!cql_find_table(s->cluster, m->table.name, &found, err))
-        return NULL;
-    if (found.count == 1)
-        keyspace = xstrdup(found.names[0]);
-    else
-        mapping_error(m, m->table.at, err,
-                      found.count ? "%zu keyspaces have a table %s: say which by keyspace"
-                                  : "%zu keyspaces have a table %s",
-                      found.count, m->table.name);
-    cql_names_fini(&found);
-    return keyspace;
-}
-
-static bool compile_mapping(struct serve *s, size_t i, struct err *err)
-{
-    struct served *t = &s->types[i];
-    AUTO_STR char *keyspace = find_keyspace(s, t->mapping, err);
-
-    if (!keyspace)
-        return false;
-    t->schema = cql_schema_load(s->cluster, keyspace, t->mapping->table.name, err);
-    if (!t->schema)
-        return err_wrap(err, "%s", t->mapping->path);
-    t->plan = plan_compile(t->mapping, t->schema, err);
-    s->plans[i] = t->plan;
-    return t->plan != NULL;
 }
 
 /* ---- start ---- */
@@ -187,17 +124,7 @@ static void fill_options(struct serve *s)
     const struct config *c = s->config;
     int64_t budget_ms = c->run.retry_budget_ms;
 
-    s->elastic = (struct elastic_options){
-        .urls = c->elastic.urls,
-        .username = c->elastic.username,
-        .password = secret_text(&c->elastic.password),
-        .api_key = secret_text(&c->elastic.api_key),
-        .ca_file = c->elastic.ca_file,
-        .connect_timeout_ms = (int)c->http.connect_timeout_ms,
-        .request_timeout_ms = (int)c->http.request_timeout_ms,
-        .clock = &s->ctx->clock,
-        .cancel = &s->ctx->cancel,
-    };
+    connect_elastic(c, s->ctx, &s->elastic);
     s->keyed = (struct keyed_options){
         .cluster = s->cluster,
         .elastic = &s->elastic,
@@ -288,7 +215,7 @@ static bool start_server(struct serve *s, struct err *err)
 
 static bool start_all(struct serve *s, struct err *err)
 {
-    const char *const *mapping = s->config->serve.mappings;
+    const char *const *mapping = s->config->mapping.files;
 
     for (; *mapping; mapping++) {
         if (!load_mapping(s, *mapping, err))
@@ -300,8 +227,9 @@ static bool start_all(struct serve *s, struct err *err)
     if (!s->cluster)
         return false;
     for (size_t i = 0; i < s->type_count; i++) {
-        if (!compile_mapping(s, i, err))
+        if (!document_compile(&s->types[i], s->config, s->cluster, err))
             return false;
+        s->plans[i] = s->types[i].plan;
     }
     fill_options(s);
     return check_all(s, err) && start_work(s, err) && start_server(s, err);

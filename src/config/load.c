@@ -489,14 +489,14 @@ static void find_profiles(struct loading *l)
     static const char *const places[] = {"../share/cass2es/profiles", "profiles", "../../profiles",
                                          NULL}; /* installed, archive, build/NAME */
 
-    for (const char *const *p = places; l->in->program_dir && !l->config->serve.profiles_dir && *p;
-         p++) {
+    for (const char *const *p = places;
+         l->in->program_dir && !l->config->mapping.profiles_dir && *p; p++) {
         AUTO_STR char *dir = xsprintf("%s/%s", l->in->program_dir, *p);
         AUTO_STR char *found = realpath(dir, NULL);
         struct stat st;
 
         if (found && !stat(found, &st) && S_ISDIR(st.st_mode))
-            set_found(l, "serve.profiles_dir", "found beside the program", found);
+            set_found(l, "mapping.profiles_dir", "found beside the program", found);
     }
 }
 

@@ -32,6 +32,7 @@ const struct option_section config_sections[] = {
     {"ids",       "Ids: from a file or standard input"},
     {"sync",      "What to sync, and how much at once"},
     {"elastic",   "Elasticsearch: where documents are written"},
+    {"mapping",   "Mappings: what documents are made of"},
     {"serve",     "Server"},
     {"http",      "HTTP calls"},
     {"run",       "Runs: logs, journal, patience"},
@@ -270,6 +271,29 @@ const struct option config_options[] = {
         .help = "Write rows as JSON lines to a file, or - for standard output; no call is made.",
     },
     {
+        .name = "sync.index", .flag = "index",
+        FIELD(OPT_STRING, sync.index), .value = "NAME", .commands = JOB, .identity = true,
+        .help = "Write every row as a document of this index, all columns; see --mapping for more.",
+    },
+    {
+        .name = "sync.body", .flag = "bulk-size",
+        FIELD(OPT_SIZE, sync.body_bytes), .def = "1MiB", .min = 64 << 10, .max = 100 << 20,
+        .commands = JOB,
+        .help = "Size of a bulk request to aim for; it shrinks while the server is in trouble.",
+    },
+    {
+        .name = "sync.max_docs_per_s", .flag = "max-docs-per-s",
+        FIELD(OPT_INT, sync.max_docs_per_s), .def = "0", .min = 0, .max = INT32_MAX, .value = "N",
+        .def_shown = "no limit", .commands = JOB,
+        .help = "Documents sent to Elasticsearch per second, at most.",
+    },
+    {
+        .name = "sync.max_reads_per_s", .flag = "max-reads-per-s",
+        FIELD(OPT_INT, sync.max_reads_per_s), .def = "0", .min = 0, .max = INT32_MAX, .value = "N",
+        .def_shown = "no limit", .commands = JOB,
+        .help = "Rows read from Cassandra per second, at most.",
+    },
+    {
         .name = "sync.fresh", .flag = "fresh",
         FIELD(OPT_BOOL, sync.fresh), .def = "false", .commands = FOR_SYNC,
         .help = "Start over where an unfinished run could be continued.",
@@ -283,42 +307,56 @@ const struct option config_options[] = {
     /* ---- elastic */
     {
         .name = "elastic.url",
-        FIELD(OPT_LIST, elastic.urls), .value = "URL,...", .commands = SERVER, .required = FOR_SERVE,
+        FIELD(OPT_LIST, elastic.urls), .value = "URL,...", .commands = READS, .required = FOR_SERVE,
         .url = true,
         .help = "Elasticsearch nodes, such as http://HOST:9200.",
     },
     {
         .name = "elastic.username",
-        FIELD(OPT_STRING, elastic.username), .value = "NAME", .commands = SERVER,
+        FIELD(OPT_STRING, elastic.username), .value = "NAME", .commands = READS,
         .help = "User; empty where there is no log-in.",
     },
     {
         .name = "elastic.password",
-        FIELD(OPT_SECRET, elastic.password), .value = "TEXT", .commands = SERVER,
+        FIELD(OPT_SECRET, elastic.password), .value = "TEXT", .commands = READS,
         .secret_file = "elastic.password_file",
         .help = "Password; better given by file or environment.",
     },
     {
         .name = "elastic.password_file",
-        FIELD(OPT_STRING, elastic.password_file), .value = "FILE", .commands = SERVER,
+        FIELD(OPT_STRING, elastic.password_file), .value = "FILE", .commands = READS,
         .help = "File that holds the password.",
     },
     {
         .name = "elastic.api_key",
-        FIELD(OPT_SECRET, elastic.api_key), .value = "TEXT", .commands = SERVER,
+        FIELD(OPT_SECRET, elastic.api_key), .value = "TEXT", .commands = READS,
         .secret_file = "elastic.api_key_file",
         .help = "API key, base64 as Elasticsearch shows it, in place of user and password.",
     },
     {
         .name = "elastic.api_key_file",
-        FIELD(OPT_STRING, elastic.api_key_file), .value = "FILE", .commands = SERVER,
+        FIELD(OPT_STRING, elastic.api_key_file), .value = "FILE", .commands = READS,
         .help = "File that holds the API key.",
     },
     {
         .name = "elastic.ca_file",
         FIELD(OPT_STRING, elastic.ca_file), .value = "FILE", .def_shown = "the system's",
-        .commands = SERVER,
+        .commands = READS,
         .help = "PEM file of the authorities that may sign Elasticsearch's certificate.",
+    },
+
+    /* ---- mapping */
+    {
+        .name = "mapping.files", .flag = "mapping",
+        FIELD(OPT_LIST, mapping.files), .value = "FILE|PROFILE,...", .commands = READS,
+        .required = FOR_SERVE, .identity = true,
+        .help = "Document types: mapping files, or profiles such as sunbird/batch; sync takes one.",
+    },
+    {
+        .name = "mapping.profiles_dir", .flag = "profiles-dir",
+        FIELD(OPT_STRING, mapping.profiles_dir), .value = "DIR", .commands = READS,
+        .def_shown = "found beside the program",
+        .help = "Folder of the profiles.",
     },
 
     /* ---- serve */
@@ -327,18 +365,6 @@ const struct option config_options[] = {
         FIELD(OPT_STRING, serve.listen), .def = "127.0.0.1:9000", .value = "HOST:PORT",
         .commands = SERVER,
         .help = "Where to listen; port 0 takes any free one.",
-    },
-    {
-        .name = "serve.mappings", .flag = "mapping",
-        FIELD(OPT_LIST, serve.mappings), .value = "FILE|PROFILE,...", .commands = SERVER,
-        .required = FOR_SERVE, .identity = true,
-        .help = "Document types to serve: mapping files, or profiles such as sunbird/batch.",
-    },
-    {
-        .name = "serve.profiles_dir", .flag = "profiles-dir",
-        FIELD(OPT_STRING, serve.profiles_dir), .value = "DIR", .commands = SERVER,
-        .def_shown = "found beside the program",
-        .help = "Folder of the profiles.",
     },
     {
         .name = "serve.sync_timeout", .flag = "sync-timeout",

@@ -74,7 +74,11 @@ struct config {
         int workers; /* 0: 8, but 1 with the Sync API */
         int scan_workers;
         size_t memory_bytes;
-        const char *to; /* a file, "-": standard output, NULL: the Sync API */
+        const char *to;    /* a file, "-": standard output, NULL: the Sync API */
+        const char *index; /* an index, with the default mapping; NULL: see mapping.files */
+        size_t body_bytes;
+        int max_docs_per_s; /* 0: no limit */
+        int max_reads_per_s;
         bool fresh;
         bool strict_values;
     } sync;
@@ -106,9 +110,11 @@ struct config {
         const char *ca_file;
     } elastic;
     struct {
-        const char *listen;          /* "host:port", "[v6]:port"; port 0: any free one */
-        const char *const *mappings; /* a file, or a profile's name such as sunbird/batch */
-        const char *profiles_dir;    /* NULL: none found */
+        const char *const *files; /* a file, or a profile's name such as sunbird/batch */
+        const char *profiles_dir; /* NULL: none found */
+    } mapping;
+    struct {
+        const char *listen; /* "host:port", "[v6]:port"; port 0: any free one */
         int64_t sync_timeout_ms;
         int dialect; /* enum config_dialect */
         int queue_ids;

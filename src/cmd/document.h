@@ -1,0 +1,23 @@
+/*
+ * cmd/document.h - a document type as a command uses it: mapping, live schema, plan.
+ *
+ * The mapping comes from a file, from a profile, or is made of the table itself. Threads: the main
+ * thread alone; the plan may then be shared.
+ */
+#pragma once
+#include "cmd/command.h"
+#include "cql/cql.h"
+#include "mapping/plan.h"
+
+struct document {
+    struct mapping *mapping;
+    struct schema *schema;
+    struct plan *plan;
+};
+
+/* Reads the mapping: a file (.yaml, .yml), else a profile of mapping.profiles_dir. ERR_USER. */
+bool document_load(struct document *d, const struct config *c, const char *name, struct err *err);
+/* Finds the table, and compiles the plan against it. ERR_USER, or as cql_schema_load(). */
+bool document_compile(struct document *d, const struct config *c, struct cql_cluster *cluster,
+                      struct err *err);
+void document_fini(struct document *d);
