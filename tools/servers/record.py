@@ -2,8 +2,10 @@
 """Records what search servers answer, for the unit tests: record.py INSTANCE…  (they must run: ./dev up INSTANCE…)
 
 Writes test/data/search/SERVER.json: {"server", "version", "answers": {NAME: {"request": {"method", "path", "body"},
-"status", "headers", "body"}}}. Bodies are text, as they came. The order of the calls matters; see main().
+"status", "headers", "body"}}}. Bodies are text, as they came (unpacked, where the head says gzip). The order of the calls
+matters; see main(). Cluster-wide settings change for moments: not while others use the server.
 """
+import gzip
 import http.client
 import json
 import pathlib
@@ -23,8 +25,8 @@ class Recorder:
     def __init__(self, host, port):
         self.host, self.port, self.answers = host, int(port), {}
 
-    def call(self, name, method, path, body=None, lines=None, text=None, headers=None):
-        """Sends body as JSON, lines as NDJSON, or text as NDJSON; name None: not recorded."""
+    def call(self, name, method, path, body=None, lines=None, text=None, headers=None, packed=False):
+        """Sends body as JSON, lines as NDJSON, or text as NDJSON; packed: by gzip; name None: not recorded."""
         data, sent = None, dict(headers or {})
         if lines is not None:
             text = "".join((line if isinstance(line, str) else json.dumps(line)) + "\n" for line in lines)
@@ -35,9 +37,14 @@ class Recorder:
             data = json.dumps(body)
             sent.setdefault("Content-Type", "application/json")
         connection = http.client.HTTPConnection(self.host, self.port, timeout=60)
-        connection.request(method, path, data.encode() if data is not None else None, sent)
+        body = data.encode() if data is not None else None
+        if packed:
+            body = gzip.compress(body)
+            sent["Content-Encoding"] = "gzip"
+        connection.request(method, path, body, sent)
         answer = connection.getresponse()
-        got = answer.read().decode()
+        got = answer.read()
+        got = (gzip.decompress(got) if answer.getheader("Content-Encoding") == "gzip" else got).decode()
         if name:
             assert name not in self.answers, name
             keep = {k.lower(): v for k, v in answer.getheaders() if k.lower() not in ("content-length", "date")}
@@ -91,6 +98,9 @@ def indices(r, major):
     r.call("index_get_include_type_name", "GET", "/rec_one?include_type_name=false")
     r.call("index_settings_defaults", "GET", "/rec_default/_settings?include_defaults=true&flat_settings=true&filter_path="
                                              "*.settings,*.defaults.index.gc_deletes,*.defaults.index.refresh_interval")
+    gc = "*.settings.index.gc_deletes,*.defaults.index.gc_deletes"
+    r.call("index_settings_gc_default", "GET", f"/rec_default/_settings?include_defaults=true&filter_path={gc}")
+    r.call("index_settings_gc", "GET", f"/rec_one/_settings?include_defaults=true&filter_path={gc}")
     r.call("index_settings_filtered", "GET", "/rec_one/_settings?filter_path=*.settings.index.uuid")
     r.call("index_mapping", "GET", "/rec_one/_mapping")
     r.call("mapping_put_meta", "PUT", "/rec_one/_mapping" + ("/_doc" if major == 6 else ""),
@@ -105,7 +115,16 @@ def indices(r, major):
     r.call("state_terms_missing", "GET", "/_cluster/state/metadata/rec_nothing?filter_path=metadata.indices.*.primary_terms")
     r.call("health_index", "GET", "/_cluster/health/rec_one")
     r.call("health", "GET", "/_cluster/health")
+    # Data streams are in the core of OpenSearch only; in Elasticsearch they belong to a module that is not published.
+    r.call(None, "DELETE", "/_data_stream/rec_stream")
     r.call("data_stream_get_missing", "GET", "/_data_stream/rec_stream")
+    status, _ = r.call(None, "PUT", "/_index_template/rec_stream", {"index_patterns": ["rec_stream"], "data_stream": {}})
+    if status == 200 and r.call("data_stream_create", "PUT", "/_data_stream/rec_stream")[0] == 200:
+        r.call("data_stream_get_index", "GET", "/rec_stream")
+        r.call("data_stream_get", "GET", "/_data_stream/rec_stream")
+        r.call("bulk_data_stream", "POST", "/rec_stream/_bulk", lines=[{"index": {"_id": "a"}}, {"@timestamp": 1}])
+        r.call(None, "DELETE", "/_data_stream/rec_stream")
+    r.call(None, "DELETE", "/_index_template/rec_stream")
 
 
 def writes(r, major):
@@ -179,6 +198,8 @@ def writes(r, major):
     r.call("bulk_content_type", "POST", bulk, text="{\"index\":{\"_id\":\"j1\"}}\n{\"n\":1}\n", headers={"Content-Type": "text/plain"})
     # The size in the head alone is refused.
     r.call("bulk_too_large", "POST", bulk, text="", headers={"Content-Length": "209715200", "Expect": "100-continue"})
+    r.call("bulk_gzip", "POST", bulk, text="{\"index\":{\"_id\":\"gz\"}}\n{\"n\":1}\n", packed=True)
+    r.call("mget_gzip", "POST", f"/rec_one{t}/_mget", {"ids": ["a"] * 50}, headers={"Accept-Encoding": "gzip"})
     r.call("other_type", "POST", "/rec_one/other/_bulk", lines=[{"index": {"_id": "a"}}, doc])
     r.call("typed_path", "POST", "/rec_one/_doc/_bulk", lines=[versioned("index", "tp", 5), doc])
     r.call("typed_mget", "POST", "/rec_one/_doc/_mget", {"ids": ["tp"]})
@@ -194,6 +215,10 @@ def troubles(r, major):
     r.call("bulk_index_missing", "POST", f"/rec_nothing{t}/_bulk", lines=line)
     r.call("cluster_settings_auto_create_off", "GET", "/_cluster/settings?flat_settings=true")
     r.call(None, "PUT", "/_cluster/settings", {"transient": {"action.auto_create_index": None}})
+    # Too much at once, by the breaker for what is in flight.
+    r.call(None, "PUT", "/_cluster/settings", {"transient": {"network.breaker.inflight_requests.limit": "2kb"}})
+    r.call("bulk_breaker", "POST", f"/rec_one{t}/_bulk", lines=line * 100)
+    r.call(None, "PUT", "/_cluster/settings", {"transient": {"network.breaker.inflight_requests.limit": None}})
     for block in ("read_only_allow_delete", "write", "read_only"):
         r.call(f"block_{block}", "PUT", "/rec_one/_settings", {f"index.blocks.{block}": True})
         r.call(f"bulk_block_{block}", "POST", f"/rec_one{t}/_bulk", lines=line)
