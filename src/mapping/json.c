@@ -2,9 +2,8 @@
 
 #include <arpa/inet.h>
 #include <math.h>
-#include <stdio.h>
-#include <stdlib.h>
 
+#include "base/real.h"
 #include "base/text.h"
 #include "model/value.h"
 
@@ -13,6 +12,9 @@ enum {
     PLAIN_DIGITS_MAX = 40,    /* of a decimal; more are written scientific */
     VARINT_BYTES_MAX = 16384, /* converting takes time in the square of it */
     QUOTED_ROOM = 48,         /* any date, time, timestamp, uuid with quotes */
+    PLAIN_DOUBLE_DIGITS = 15, /* in front of the point: more, but for 0s, with an exponent */
+    PLAIN_FLOAT_DIGITS = 6,
+    REAL_ROOM = 48, /* any float or double, and what is copied too much */
 };
 
 /* JSON: strings in quotes. Plain: for ids and keys of objects. */
@@ -280,68 +282,50 @@ static bool write_int(struct buf *out, struct slice cell, size_t width)
     return true;
 }
 
-static const double powers_of_10[] = {1e0, 1e1, 1e2,  1e3,  1e4,  1e5,  1e6,  1e7,
-                                      1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15};
-
-/* Whether the decimal that d stands for reads back as v when read at the column's width. A float is
- * asked with room to both sides, since d is already rounded once. */
-static inline bool reads_back(double d, double v, bool narrow)
+/* As %g does, but with all digits that are needed: from 0.00001 to some 15 digits plainly, else
+ * with an exponent; always with a point or an exponent. REAL_ROOM bytes of room: digits are copied
+ * with what lies behind them. */
+static uint8_t *put_real(uint8_t *to, double v, bool narrow)
 {
-    if (!narrow)
-        return d == v;
-    return (float)(d * (1 - 0x1p-51)) == (float)v && (float)(d * (1 + 0x1p-51)) == (float)v;
-}
+    enum { COPIED = 20 };
+    struct real_decimal d = real_shortest(v, narrow);
+    uint8_t digits[2 * COPIED] = {0};
+    int n = (int)(put_u64(digits, d.digits) - digits);
+    int whole = n + d.exponent; /* digits in front of the point; may be negative */
+    int plain_max = narrow ? PLAIN_FLOAT_DIGITS : PLAIN_DOUBLE_DIGITS;
 
-/*
- * Most numbers in tables are decimals of a few digits: v = m / 10^k, m below 2^53, where both
- * conversions are exact but for one rounding. The smallest such k is the shortest form. Yields 0
- * when there is none.
- */
-static size_t short_decimal(uint8_t *to, double v, bool narrow)
-{
-    if (v >= (narrow ? 0x1p24 : 1e15) || v < 1e-5)
-        return 0;
-    for (int k = 1; k < 16; k++) {
-        double m = nearbyint(v * powers_of_10[k]);
-        if (m > 0x1p53)
-            return 0;
-        if (!reads_back(m / powers_of_10[k], v, narrow))
-            continue;
-        uint64_t whole = (uint64_t)m / (uint64_t)powers_of_10[k];
-        uint64_t rest = (uint64_t)m % (uint64_t)powers_of_10[k];
-        uint8_t *at = put_u64(to, whole);
-        *at++ = '.';
-        at = put_padded(at, rest, k);
-        return (size_t)(at - to);
+    if (whole > (n > plain_max ? n : plain_max) || whole < -4) {
+        uint32_t power = (uint32_t)(whole > 0 ? whole - 1 : 1 - whole);
+        *to++ = digits[0];
+        *to = '.';
+        memcpy(to + 1, digits + 1, COPIED);
+        to += n > 1 ? n : 0;
+        *to++ = 'e';
+        *to++ = whole > 0 ? '+' : '-';
+        if (power >= 100)
+            *to++ = (uint8_t)('0' + power / 100);
+        return put_2(to, power % 100);
     }
-    return 0;
-}
-
-/* The fewest significant digits that read back. LC_NUMERIC is never set: the point is a point. */
-static size_t scientific(uint8_t *to, double v, bool narrow)
-{
-    char text[40];
-    int n = 0;
-    /* So many digits always survive (and %g drops zeros at the end); not those of subnormals. */
-    bool subnormal = v < (narrow ? 0x1p-126 : 0x1p-1022);
-
-    for (int digits = subnormal ? 1 : narrow ? 6 : 15; digits <= 17; digits++) {
-        n = snprintf(text, sizeof text, "%.*g", digits, v);
-        if (narrow ? strtof(text, NULL) == (float)v : strtod(text, NULL) == v)
-            break;
+    if (whole <= 0) {
+        memcpy(to, "0.0000", 6);
+        memcpy(to + 2 - whole, digits, COPIED);
+        return to + 2 - whole + n;
     }
-    memcpy(to, text, (size_t)n);
-    if (!memchr(text, '.', (size_t)n) && !memchr(text, 'e', (size_t)n)) {
-        memcpy(to + n, ".0", 2);
-        n += 2;
+    memcpy(to, digits, COPIED);
+    if (whole >= n) {
+        memset(to + n, '0', (size_t)(whole - n));
+        memcpy(to + whole, ".0", 2);
+        return to + whole + 2;
     }
-    return (size_t)n;
+    to[whole] = '.';
+    memcpy(to + whole + 1, digits + whole, COPIED);
+    return to + n + 1;
 }
 
 static void write_real(struct buf *out, double v, bool narrow, enum form form,
                        struct json_counts *counts)
 {
-    uint8_t *to = buf_room(out, 48);
+    uint8_t *to = buf_room(out, REAL_ROOM);
 
     if (!to)
         return;
@@ -365,8 +349,7 @@ static void write_real(struct buf *out, double v, bool narrow, enum form form,
         memcpy(at, ".0", 2);
         at += 2;
     } else {
-        size_t n = short_decimal(at, v, narrow);
-        at += n ? n : scientific(at, v, narrow);
+        at = put_real(at, v, narrow);
     }
     out->len += (size_t)(at - to);
 }
