@@ -2,6 +2,9 @@
 
 #include <arpa/inet.h>
 #include <math.h>
+#ifdef __SSE2__
+#include <emmintrin.h>
+#endif
 
 #include "base/real.h"
 #include "base/text.h"
@@ -11,6 +14,7 @@ enum {
     JSON_DEPTH_MAX = 64,
     PLAIN_DIGITS_MAX = 40,    /* of a decimal; more are written scientific */
     VARINT_BYTES_MAX = 16384, /* converting takes time in the square of it */
+    STRING_SLACK = 32,        /* one escape, the quotes, and what is copied too much */
     QUOTED_ROOM = 48,         /* any date, time, timestamp, uuid with quotes */
     PLAIN_DOUBLE_DIGITS = 15, /* in front of the point: more, but for 0s, with an exponent */
     PLAIN_FLOAT_DIGITS = 6,
@@ -108,77 +112,135 @@ static size_t escape(uint8_t *to, uint8_t c)
     return 6;
 }
 
+/* `left` (1-7) bytes at p as the low ones of a word, 0 above; nothing is read outside of s. */
+static inline uint64_t last_bytes(struct slice s, const uint8_t *p, size_t left)
+{
+    uint64_t w;
+    uint32_t front;
+    uint32_t back;
+
+    if (s.n >= 8) {
+        memcpy(&w, p + left - 8, 8);
+        return w >> (64 - left * 8);
+    }
+    if (left >= 4) {
+        memcpy(&front, p, 4);
+        memcpy(&back, p + left - 4, 4);
+        return front | (uint64_t)back << (left - 4) * 8;
+    }
+    return p[0] | (uint64_t)p[left / 2] << left / 2 * 8 | (uint64_t)p[left - 1] << (left - 1) * 8;
+}
+
+/* Copies from p, which lies in s, up to the first byte that does not stand for itself; yields how
+ * many. Up to 16 bytes are written beyond them. */
+static inline size_t copy_plain(uint8_t *to, struct slice s, const uint8_t *p)
+{
+    size_t n = (size_t)(s.p + s.n - p);
+    size_t i = 0;
+    uint64_t w;
+
+#ifdef __SSE2__
+    for (; n - i >= 16; i += 16) {
+        __m128i v = _mm_loadu_si128((const __m128i_u *)(p + i));
+        _mm_storeu_si128((__m128i_u *)(to + i), v);
+        /* As signed bytes, those that are not ASCII are below the space, too. */
+        __m128i special = _mm_or_si128(_mm_cmplt_epi8(v, _mm_set1_epi8(' ')),
+                                       _mm_or_si128(_mm_cmpeq_epi8(v, _mm_set1_epi8('"')),
+                                                    _mm_cmpeq_epi8(v, _mm_set1_epi8('\\'))));
+        int found = _mm_movemask_epi8(special);
+        if (found)
+            return i + (size_t)__builtin_ctz((unsigned)found);
+    }
+#endif
+    for (; n - i >= 8; i += 8) {
+        memcpy(&w, p + i, 8);
+        memcpy(to + i, &w, 8);
+        uint64_t special = special_bytes(w);
+        /* A borrow can mark a byte too much above the first one, never one too few. */
+        if (special)
+            return i + (size_t)__builtin_ctzll(special) / 8;
+    }
+    if (i == n)
+        return n;
+    w = last_bytes(s, p + i, n - i);
+    memcpy(to + i, &w, 8);
+    /* The zeros above are special, too: they end it. */
+    return i + (size_t)__builtin_ctzll(special_bytes(w)) / 8;
+}
+
+/* Copies well-formed sequences that are not ASCII, as many as there are; yields their bytes. Up to
+ * 3 are written beyond them. */
+static inline size_t copy_utf8(uint8_t *to, const uint8_t *p, size_t n)
+{
+    size_t i = 0;
+
+    while (i < n && p[i] >= 0x80) {
+        uint32_t w;
+        if (n - i < 4) {
+            size_t length = utf8_length(p + i, n - i);
+            if (!length)
+                break;
+            for (size_t end = i + length; i < end; i++)
+                to[i] = p[i];
+            continue;
+        }
+        memcpy(&w, p + i, 4);
+        memcpy(to + i, &w, 4);
+        uint32_t top = (w & 15) << 6 | (w >> 8 & 0x3f); /* of a sequence of 3: its 10 top bits */
+        size_t length = (w & 0xc0c0f0) == 0x8080e0 && top >= 0x20 && top >> 5 != 0xd800 >> 11
+                            ? 3
+                            : utf8_length(p + i, 4);
+        if (!length)
+            break;
+        i += length;
+    }
+    return i;
+}
+
 /*
  * A string in quotes. Room is asked for as if every byte stood for itself, and once more behind
  * each byte that does not.
  */
 static void write_string(struct buf *out, struct slice s, struct json_counts *counts)
 {
-    enum { SLACK = 16 }; /* for one escape, the quotes, and the 8 bytes that are copied at a time */
-    size_t start = out->len;
-    uint8_t *base = buf_room(out, s.n + SLACK);
+    const uint8_t *p = s.p;
+    const uint8_t *end = p + s.n;
+    uint8_t *to = buf_room(out, s.n + STRING_SLACK);
     bool bad = false;
-    size_t i = 0;
 
-    if (!base)
+    if (!to)
         return;
-    uint8_t *to = base;
     *to++ = '"';
-    while (i < s.n) {
-        while (s.n - i >= 8) {
-            uint64_t w;
-            memcpy(&w, s.p + i, 8);
-            memcpy(to, &w, 8);
-            uint64_t special = special_bytes(w);
-            if (special) {
-                /* A borrow can mark a byte too much above the first one, never one too few. */
-                size_t plain = (size_t)__builtin_ctzll(special) / 8;
-                to += plain;
-                i += plain;
-                break;
-            }
-            to += 8;
-            i += 8;
-        }
-        if (i == s.n)
+    for (;;) {
+        size_t n = copy_plain(to, s, p);
+        p += n;
+        to += n;
+        if (p == end)
             break;
-        uint8_t c = s.p[i];
-        if (c >= 0x80) {
-            size_t length;
-            bool moved = false;
-            while (i < s.n && s.p[i] >= 0x80 && (length = utf8_length(s.p + i, s.n - i)) != 0) {
-                for (size_t k = 0; k < length; k++)
-                    *to++ = s.p[i++];
-                moved = true;
-            }
-            if (moved)
-                continue;
-        } else if (c >= 0x20 && c != '"' && c != '\\') {
-            *to++ = c;
-            i++;
+        n = copy_utf8(to, p, (size_t)(end - p));
+        p += n;
+        to += n;
+        if (n)
             continue;
-        }
+        uint8_t c = *p++;
         if (c < 0x80) {
             to += escape(to, c);
-            i++;
         } else {
             /* One U+FFFD for a sequence that is cut off: what belongs to it is skipped. */
             size_t most = c >= 0xf0 ? 4 : c >= 0xe0 ? 3 : c >= 0xc2 ? 2 : 1;
             memcpy(to, "\xef\xbf\xbd", 3);
             to += 3;
-            for (size_t k = 1, at = i++; k < most && i < s.n && (s.p[i] & 0xc0) == 0x80; k++)
-                i = at + k + 1;
+            for (size_t k = 1; k < most && p < end && (*p & 0xc0) == 0x80; k++)
+                p++;
             bad = true;
         }
-        out->len = start + (size_t)(to - base);
-        base = buf_room(out, s.n - i + SLACK);
-        if (!base)
+        out->len = (size_t)(to - out->p);
+        to = buf_room(out, (size_t)(end - p) + STRING_SLACK);
+        if (!to)
             return;
-        to = base;
-        start = out->len;
     }
     *to++ = '"';
-    out->len = start + (size_t)(to - base);
+    out->len = (size_t)(to - out->p);
     counts->bad_utf8 += bad;
 }
 
@@ -233,24 +295,35 @@ static inline uint8_t *put_2(uint8_t *to, uint32_t v)
     return to + 2;
 }
 
-static uint8_t *put_u64(uint8_t *to, uint64_t v)
+static inline unsigned digits_of(uint64_t v)
 {
-    uint8_t digits[20];
-    size_t at = sizeof digits;
+    static const uint64_t powers[] = {
+        /* clang-format off */
+        0, 10, 100, 1000, 10000, 100000, 1000000, 10000000, 100000000, 1000000000, 10000000000,
+        100000000000, 1000000000000, 10000000000000, 100000000000000, 1000000000000000,
+        10000000000000000, 100000000000000000, 1000000000000000000, 10000000000000000000u,
+        /* clang-format on */
+    };
+    /* Bits x log10(2), which is right or one too few. */
+    unsigned n = (64 - (unsigned)__builtin_clzll(v | 1)) * 1233 >> 12;
 
-    while (v >= 100) {
+    return n + (v >= powers[n]);
+}
+
+static inline uint8_t *put_u64(uint8_t *to, uint64_t v)
+{
+    unsigned n = digits_of(v);
+    uint8_t *at = to + n;
+
+    for (; v >= 100; v /= 100) {
         at -= 2;
-        memcpy(digits + at, pairs + v % 100 * 2, 2);
-        v /= 100;
+        memcpy(at, pairs + v % 100 * 2, 2);
     }
-    if (v >= 10) {
-        at -= 2;
-        memcpy(digits + at, pairs + v * 2, 2);
-    } else {
-        digits[--at] = (uint8_t)('0' + v);
-    }
-    memcpy(to, digits + at, sizeof digits - at);
-    return to + (sizeof digits - at);
+    if (v >= 10)
+        memcpy(at - 2, pairs + v * 2, 2);
+    else
+        at[-1] = (uint8_t)('0' + v);
+    return to + n;
 }
 
 static uint8_t *put_padded(uint8_t *to, uint64_t v, int width)
@@ -710,7 +783,7 @@ static void quote_tail(struct buf *out, size_t start, struct json_counts *counts
 {
     size_t n = out->len - start;
 
-    if (out->full || !buf_room(out, n * 6 + 24))
+    if (out->full || !buf_room(out, n * 6 + 2 * STRING_SLACK))
         return;
     /* There is room for the longest outcome: the source does not move while it is read. */
     write_string(out, slice_of(out->p + start, n), counts);

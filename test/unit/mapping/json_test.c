@@ -446,6 +446,27 @@ static void numbers_read_back(void **state)
     }
 }
 
+/* Of every length, with their neighbours. */
+static void whole_numbers(void **state)
+{
+    (void)state;
+    for (uint64_t power = 1; power <= 1000000000000000000u; power *= 10) {
+        for (int i = 0; i < 12; i++) {
+            int64_t v = (int64_t)(power * (uint64_t)(i / 6 * 8 + 1)) + i % 3 - 1;
+            struct json_counts counts = {0};
+            char want[32];
+            uint8_t wire[8];
+            if (i % 6 > 2)
+                v = -v;
+            snprintf(want, sizeof want, "%lld", (long long)v);
+            for (int k = 0; k < 8; k++)
+                wire[k] = (uint8_t)((uint64_t)v >> (56 - k * 8));
+            json_of(type_simple(TYPE_BIGINT), slice_of(wire, 8), &counts);
+            assert_string_equal(buf_cstr(&out), want);
+        }
+    }
+}
+
 /* Any varint, against long division by hand. */
 static void varints_of_any_length(void **state)
 {
@@ -546,6 +567,51 @@ static void strings(void **state)
     }
     buf_fini(&want);
     buf_fini(&text);
+}
+
+static void same_as_text(struct slice s)
+{
+    struct json_counts counts = {0};
+    struct buf want;
+    /* Of exactly its length, so that reading beyond it shows. */
+    uint8_t *copy = malloc(s.n ? s.n : 1);
+
+    memcpy(copy, s.p, s.n);
+    buf_init(&want, 1 << 20);
+    json_add_string(&want, s);
+    json_of(type_simple(TYPE_TEXT), slice_of(copy, s.n), &counts);
+    assert_bytes(buf_slice(&out), buf_slice(&want));
+    assert_int_equal(counts.bad_utf8, !utf8_valid(s));
+    buf_fini(&want);
+    free(copy);
+}
+
+/* Strings are taken by steps of several sizes: any byte at any place of any length. */
+static void strings_of_any_length(void **state)
+{
+    (void)state;
+    static const uint8_t bytes[] = {0,    0x1f, ' ',  '!',  '"',  '#',  '[',
+                                    '\\', ']',  0x7f, 0x80, 0xc3, 0xe2, 0xff};
+    uint8_t text[70];
+
+    for (size_t n = 0; n <= sizeof text; n++) {
+        for (size_t at = 0; at < n; at++) {
+            for (size_t k = 0; k < sizeof bytes; k++) {
+                memset(text, 'x', n);
+                text[at] = bytes[k];
+                if (k % 2 && at + 20 < n)
+                    text[at + 20] = '"';
+                same_as_text(slice_of(text, n));
+            }
+        }
+    }
+    for (unsigned first = 0x80; first < 0x100; first++) {
+        for (unsigned second = 0; second < 0x100; second++) {
+            uint8_t sequence[] = {(uint8_t)first, (uint8_t)second, 0x80, 0xbf, 'a', '"'};
+            for (size_t n = 1; n <= sizeof sequence; n++)
+                same_as_text(slice_of(sequence, n));
+        }
+    }
 }
 
 static void bytes_that_cannot_be(void **state)
@@ -691,8 +757,10 @@ int main(void)
         cmocka_unit_test(years_are_counted),
         cmocka_unit_test(every_day_follows_the_one_before),
         cmocka_unit_test(numbers_read_back),
+        cmocka_unit_test(whole_numbers),
         cmocka_unit_test(varints_of_any_length),
         cmocka_unit_test(strings),
+        cmocka_unit_test(strings_of_any_length),
         cmocka_unit_test(bytes_that_cannot_be),
         cmocka_unit_test(cells_cut_short),
         cmocka_unit_test(a_full_body),
