@@ -25,13 +25,13 @@ static bool look(struct keyed *k, struct doc **docs, size_t count, struct err *e
     struct slice ids[ROUND_DOCS];
     struct elastic_found found[ROUND_DOCS];
     bool source = true;
+    struct elastic_target target = {.index = plan_index(k->plan)};
 
     for (size_t from = 0; from < count;) {
         size_t n = count - from < k->look_max ? count - from : k->look_max;
         for (size_t i = 0; i < n; i++)
             ids[i] = docs[from + i]->id;
-        if (elastic_mget(k->elastic, plan_index(k->plan), ids, n, source, &k->look_mem, found,
-                         err)) {
+        if (elastic_mget(k->elastic, &target, ids, NULL, n, source, &k->look_mem, found, err)) {
             for (size_t i = 0; i < n; i++) {
                 docs[from + i]->stored = found[i];
                 docs[from + i]->looked = true;
@@ -95,7 +95,16 @@ static bool same_json(struct keyed *k, struct slice text, const struct json *sto
 static void add_to_bulk(struct keyed *k, struct doc *d, enum elastic_op op, int64_t seq_no,
                         int64_t term, struct slice source)
 {
-    if (elastic_bulk_add(&k->bulk, op, d->id, seq_no, term, source))
+    struct elastic_action action = {.op = op,
+                                    .condition =
+                                        op == ELASTIC_CREATE ? ELASTIC_ALWAYS : ELASTIC_IF_SEQ_NO,
+                                    .seq_no = seq_no,
+                                    .primary_term = term,
+                                    .id = d->id};
+
+    elastic_bulk_begin(&k->bulk, &action);
+    buf_add_slice(&k->bulk.body, source);
+    if (elastic_bulk_end(&k->bulk))
         k->bulk_docs[k->bulk.count - 1] = d;
     else if (k->bulk.count == 0)
         keyed_fail(k, d, "document_too_large", "the document is larger than the memory for a body");
@@ -256,7 +265,7 @@ static bool judge(struct keyed *k, struct doc *d, const struct elastic_item *ite
 {
     bool delete = item->op == ELASTIC_DELETE;
 
-    switch (item->verdict) {
+    switch ((enum elastic_verdict)item->verdict) {
     case ELASTIC_DONE:
         if (item->op == ELASTIC_CREATE) {
             d->state = DOC_CHECK;
@@ -283,10 +292,10 @@ static bool judge(struct keyed *k, struct doc *d, const struct elastic_item *ite
             return false;
         /* Overload and blocks pass for all together: the budget ends those. */
         if (++d->laters > LATERS_MAX && item->status >= 500 && item->status != 503)
-            keyed_fail(k, d, item->reason[0] ? item->reason : "server_error", item->text);
+            keyed_fail(k, d, item->problem->reason, item->problem->text);
         return true;
     case ELASTIC_REJECTED:
-        keyed_fail(k, d, item->reason, item->text);
+        keyed_fail(k, d, item->problem->reason, item->problem->text);
         return false;
     case ELASTIC_OPEN:
         d->state = DOC_LOOK;
@@ -303,7 +312,9 @@ static bool send_bulk(struct keyed *k, struct err *err)
 
     if (!k->bulk.count)
         return true;
-    bool sent = elastic_bulk_send(k->elastic, plan_index(k->plan), &k->bulk, err);
+    struct elastic_target target = {.index = plan_index(k->plan)};
+    struct elastic_sent cost;
+    bool sent = elastic_bulk_send(k->elastic, &target, &k->bulk, &cost, err);
     bool fatal = !sent && err->kind != ERR_RETRY;
     int64_t wait_ms = elastic_retry_after_ms(k->elastic);
 
@@ -313,7 +324,7 @@ static bool send_bulk(struct keyed *k, struct err *err)
         const struct elastic_item *item = &k->bulk.items[i];
         if (judge(k, k->bulk_docs[i], item) && later.kind == ERR_NONE)
             err_set(&later, ERR_RETRY, "Elasticsearch answered %d for a document: %s", item->status,
-                    item->reason);
+                    item->problem->reason);
     }
     if (fatal)
         return false;

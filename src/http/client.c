@@ -59,15 +59,19 @@ static curl_socket_t on_socket(void *ctx, curlsocktype purpose, struct curl_sock
                     : socket(to->family, to->socktype | SOCK_CLOEXEC, to->protocol);
 }
 
+static bool readable(const char *what, const char *path, struct err *err)
+{
+    return !path || access(path, R_OK) == 0 || err_set(err, ERR_USER, "%s %s: %m", what, path);
+}
+
 struct http_client *http_client_new(const struct http_options *o, struct err *err)
 {
     static pthread_once_t once = PTHREAD_ONCE_INIT;
     AUTO(http_client) struct http_client *c = NULL;
 
-    if (o->ca_file && access(o->ca_file, R_OK) != 0) {
-        err_set(err, ERR_USER, "CA file %s: %m", o->ca_file);
+    if (!readable("CA file", o->ca_file, err) || !readable("certificate", o->cert_file, err) ||
+        !readable("key file", o->key_file, err))
         return NULL;
-    }
     pthread_once(&once, init_curl);
     c = xalloc(sizeof *c);
     buf_init(&c->answer, o->max_answer_bytes);
@@ -99,6 +103,10 @@ struct http_client *http_client_new(const struct http_options *o, struct err *er
     curl_easy_setopt(c->easy, CURLOPT_OPENSOCKETDATA, c);
     if (o->ca_file)
         curl_easy_setopt(c->easy, CURLOPT_CAINFO, o->ca_file);
+    if (o->cert_file)
+        curl_easy_setopt(c->easy, CURLOPT_SSLCERT, o->cert_file);
+    if (o->key_file)
+        curl_easy_setopt(c->easy, CURLOPT_SSLKEY, o->key_file);
     if (o->username) {
         curl_easy_setopt(c->easy, CURLOPT_HTTPAUTH, (long)CURLAUTH_BASIC);
         curl_easy_setopt(c->easy, CURLOPT_USERNAME, o->username);

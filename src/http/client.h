@@ -15,8 +15,10 @@
 #include "base/mem.h"
 
 struct http_options {
-    const char *ca_file;  /* PEM; NULL: the system's */
-    const char *username; /* basic auth; NULL: none */
+    const char *ca_file;   /* PEM; NULL: the system's */
+    const char *cert_file; /* PEM, of this client; NULL: none */
+    const char *key_file;  /* of cert_file; NULL: in cert_file */
+    const char *username;  /* basic auth; NULL: none */
     const char *password;
     const char
         *authorization; /* whole value of the header, such as "Bearer ..."; NULL: none; a secret */
