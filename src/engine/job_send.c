@@ -16,6 +16,7 @@ struct sender {
     struct buf object; /* of JOB_OBJECT_PER_BLOCK */
     bool called;       /* a call was made: the pause counts from its end */
     int64_t ended_ms;
+    bool no_await_noted;
 };
 
 /* The block's ids as they are sent; object-per-block makes one of them. */
@@ -137,6 +138,14 @@ static bool save_verdict(struct sender *s, const struct block *block,
     if (!joblog_add(j->o.log, failed == 0, syncapi_last_body(s->api), v->answer, v->text, NULL,
                     err))
         return false;
+    if (!failed && (!v->no_await || s->no_await_noted)) {
+        const struct run_block ended = {.no = block->no, .ids = block->ids, .body = block->body};
+
+        if (!run_end_block(j->o.run, &ended, accepted ? "accepted" : "confirmed", err))
+            return false;
+        atomic_fetch_add(&j->done, block->ids);
+        return true;
+    }
     if (failed)
         add_failed_ids(s, block, v);
     tx_block_end(s->tx, block->no);
@@ -148,6 +157,7 @@ static bool save_verdict(struct sender *s, const struct block *block,
         tx_note(s->tx, "no_await", "yes");
     if (!journal_commit(s->tx, err))
         return false;
+    s->no_await_noted = s->no_await_noted || v->no_await;
     atomic_fetch_add(&j->done, block->ids);
     atomic_fetch_add(&j->failed, failed);
     return true;

@@ -87,6 +87,8 @@ static const char *const sql_text[SQL_STATEMENTS] = {
         "SELECT no, ids, open, body FROM block WHERE run = ?1 AND no > ?2 AND no NOT IN"
         " (SELECT end FROM mark WHERE run = ?1 AND axis = 'ended block')"
         " ORDER BY no LIMIT 1",
+    [SQL_BLOCK_GET] = "SELECT ids, body FROM block WHERE run = ? AND no = ? AND NOT open",
+    [SQL_BLOCK_DELETE] = "DELETE FROM block WHERE run = ? AND no = ?",
     [SQL_COUNT_ADD] = "INSERT INTO count VALUES (?, ?, ?)"
                       " ON CONFLICT DO UPDATE SET value = value + excluded.value",
     [SQL_COUNT] = "SELECT value FROM count WHERE run = ? AND name = ?",

@@ -146,6 +146,13 @@ void tx_cursor(struct tx *t, const char *axis, struct interval range, int64_t do
                struct slice state);
 void tx_cursor_end(struct tx *t, const char *axis, int64_t range_start);
 void tx_block(struct tx *t, const struct run_block *b); /* added, or replaced by number */
+/*
+ * Ends a block all of whose ids went well: counts them as `count` (shorter than 16 bytes), and 1 as
+ * "blocks". When it returns that is as safe against the death of this process as a commit, and
+ * costs much less; only a machine that crashes may forget it. In the database it is after a
+ * second, after some thousands of them, and with the next commit of the run.
+ */
+bool run_end_block(struct run *r, const struct run_block *b, const char *count, struct err *err);
 void tx_block_end(struct tx *t, uint64_t no); /* gone: its outcome is in the counts and failures */
 void tx_count(struct tx *t, const char *name, int64_t delta);
 /* `key`: the id as text; `reason`: a stable word ("http_500", "missing"); `text`: what was said. */

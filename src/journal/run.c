@@ -63,6 +63,34 @@ static bool add_run(struct journal *j, struct db *db, struct begin *b, struct er
     }
 }
 
+/* What counts is what the database has, too: the same block, with the same ids. */
+static bool recover_block(struct db *db, const struct ended_entry *e, struct err *err)
+{
+    sqlite3_stmt *s = db_start(db, SQL_BLOCK_GET, err, "ii", e->run, (int64_t)e->no);
+    bool found = false;
+    bool ok = s && db_next(db, s, &found, err);
+    bool same = ok && found && (uint64_t)sqlite3_column_int64(s, 0) == e->ids &&
+                hash_64(db_blob(s, 1)) == e->hash && memchr(e->count, 0, sizeof e->count);
+
+    db_end(s);
+    return ok &&
+           (!same || (db_do(db, SQL_BLOCK_DELETE, err, "ii", e->run, (int64_t)e->no) &&
+                      db_do(db, SQL_COUNT_ADD, err, "iti", e->run, e->count, (int64_t)e->ids) &&
+                      db_do(db, SQL_COUNT_ADD, err, "iti", e->run, "blocks", INT64_C(1))));
+}
+
+static bool ended_recover(struct run *r, struct db *db, struct err *err)
+{
+    struct ended_entry *list;
+    size_t count;
+    bool ok = ended_read(&r->ended, &list, &count, err);
+
+    for (size_t i = 0; ok && i < count; i++)
+        ok = list[i].run != r->no || recover_block(db, &list[i], err);
+    free(list);
+    return ok;
+}
+
 static bool begin(struct journal *j, struct db *db, void *ctx, struct err *err)
 {
     struct begin *b = ctx;
@@ -71,7 +99,8 @@ static bool begin(struct journal *j, struct db *db, void *ctx, struct err *err)
     if (b->spec->resumable && !b->spec->fresh && !find_unfinished(db, b, err))
         return false;
     if (b->resumed)
-        return db_do(db, SQL_RUN_RESUME, err, "ti", b->spec->params, b->run->no);
+        return ended_recover(b->run, db, err) &&
+               db_do(db, SQL_RUN_RESUME, err, "ti", b->spec->params, b->run->no);
     return db_do(db, SQL_RUN_SUPERSEDE, err, "iti", clock_wall_us(j->clock), b->identity,
                  (int64_t)b->spec->fresh) &&
            add_run(j, db, b, err);
@@ -88,11 +117,14 @@ struct run *run_begin(struct journal *j, const struct run_spec *spec, bool *resu
     hash_sha256_hex(slice_str(same), identity);
     AUTO_STR char *lock = journal_lock_path(j, identity);
     r->journal = j;
+    ended_init(&r->ended, xsprintf("%s.ended", lock));
     if (!run_lock_take(&r->lock, lock, clock_wall_us(j->clock), err) ||
         !journal_do(j, begin, &b, err)) {
         run_abandon(r);
         return NULL;
     }
+    ended_remove(&r->ended); /* it is in the database, or of another run */
+    atomic_store(&r->ended_ms, clock_mono_ms(j->clock));
     run_lock_note(&r->lock, r->started_us, r->id);
     *resumed = b.resumed;
     return r;
@@ -100,6 +132,7 @@ struct run *run_begin(struct journal *j, const struct run_spec *spec, bool *resu
 
 struct end {
     struct run *run;
+    uint64_t ended_to;
     enum run_state state;
     int exit_code;
     const char *summary;
@@ -107,10 +140,11 @@ struct end {
 
 static bool end(struct journal *j, struct db *db, void *ctx, struct err *err)
 {
-    const struct end *e = ctx;
+    struct end *e = ctx;
     int64_t no = e->run->no;
 
-    if (!db_do(db, SQL_RUN_END, err, "iitii", (int64_t)e->state, (int64_t)e->exit_code,
+    if (!ended_apply(e->run, db, &e->ended_to, err) ||
+        !db_do(db, SQL_RUN_END, err, "iitii", (int64_t)e->state, (int64_t)e->exit_code,
                e->summary ? e->summary : "", clock_wall_us(j->clock), no))
         return false;
     if (e->state != RUN_FINISHED)
@@ -123,9 +157,11 @@ static bool end(struct journal *j, struct db *db, void *ctx, struct err *err)
 bool run_end(struct run *r, enum run_state state, int exit_code, const char *summary,
              struct err *err)
 {
-    struct end e = {r, state, exit_code, summary};
+    struct end e = {.run = r, .state = state, .exit_code = exit_code, .summary = summary};
     bool ok = journal_do(r->journal, end, &e, err);
 
+    if (ok)
+        ended_remove(&r->ended);
     run_abandon(r);
     return ok;
 }
@@ -134,6 +170,7 @@ void run_abandon(struct run *r)
 {
     if (!r)
         return;
+    ended_fini(&r->ended);
     run_lock_drop(&r->lock);
     free(r);
 }
@@ -146,6 +183,94 @@ const char *run_id(const struct run *r)
 int64_t run_started_us(const struct run *r)
 {
     return r->started_us;
+}
+
+/* ---- blocks that ended well ---- */
+
+enum { ENDED_MS = 1000 };
+
+static bool add_ended_count(struct db *db, int64_t run, const char *name, uint64_t ids,
+                            struct err *err)
+{
+    return !ids || db_do(db, SQL_COUNT_ADD, err, "iti", run, name, (int64_t)ids);
+}
+
+bool ended_apply(struct run *r, struct db *db, uint64_t *to, struct err *err)
+{
+    const char *count = "";
+    uint64_t ids = 0;
+    uint64_t blocks = 0;
+    uint64_t from;
+
+    ended_waiting(&r->ended, &from, to);
+    for (uint64_t at = from; at < *to; at++) {
+        const struct ended_entry *e = ended_at(&r->ended, at);
+
+        if (!db_do(db, SQL_BLOCK_DELETE, err, "ii", r->no, (int64_t)e->no))
+            return false;
+        if (!sqlite3_changes(db->handle))
+            continue; /* it is in the database already */
+        if (strcmp(count, e->count) != 0) {
+            if (!add_ended_count(db, r->no, count, ids, err))
+                return false;
+            count = e->count;
+            ids = 0;
+        }
+        ids += e->ids;
+        blocks++;
+    }
+    return add_ended_count(db, r->no, count, ids, err) &&
+           add_ended_count(db, r->no, "blocks", blocks, err);
+}
+
+struct fold {
+    struct run *run;
+    uint64_t to;
+};
+
+static bool fold(struct journal *j, struct db *db, void *ctx, struct err *err)
+{
+    struct fold *f = ctx;
+
+    (void)j;
+    return ended_apply(f->run, db, &f->to, err);
+}
+
+static bool fold_ended(struct run *r, struct err *err)
+{
+    struct fold f = {.run = r};
+    uint64_t from;
+
+    ended_waiting(&r->ended, &from, &f.to);
+    if (from == f.to)
+        return true;
+    if (!journal_do(r->journal, fold, &f, err))
+        return false;
+    ended_release(&r->ended, f.to);
+    return true;
+}
+
+bool run_end_block(struct run *r, const struct run_block *b, const char *count, struct err *err)
+{
+    struct ended_entry e = {.run = r->no, .no = b->no, .hash = hash_64(b->body), .ids = b->ids};
+    uint64_t waiting;
+    enum ended_status status;
+
+    ensure(strlen(count) < sizeof e.count);
+    memcpy(e.count, count, strlen(count));
+    while ((status = ended_add(&r->ended, &e, &waiting, err)) == ENDED_FULL) {
+        if (!fold_ended(r, err))
+            return false;
+    }
+    if (status == ENDED_ERROR)
+        return false;
+    /* Where calls are far apart, others who look at the journal see each of them. One of those who
+     * come at the same time is enough. */
+    int64_t now_ms = clock_mono_ms(r->journal->clock);
+    int64_t last_ms = atomic_load(&r->ended_ms);
+    if (waiting < ENDED_MAX / 2 && now_ms < last_ms + ENDED_MS)
+        return true;
+    return !atomic_compare_exchange_strong(&r->ended_ms, &last_ms, now_ms) || fold_ended(r, err);
 }
 
 /* ---- reading ---- */
@@ -226,6 +351,8 @@ bool run_next_block(struct run *r, uint64_t after_no, struct run_block *out, boo
 {
     struct db *db = &r->journal->reader;
 
+    if (!fold_ended(r, err))
+        return false;
     pthread_mutex_lock(&r->journal->read_lock);
     sqlite3_stmt *s = db_start(db, SQL_BLOCK_NEXT, err, "ii", r->no, (int64_t)after_no);
     bool ok = s && db_next(db, s, found, err);
@@ -252,6 +379,8 @@ bool run_count(struct run *r, const char *name, int64_t *out, struct err *err)
     struct db *db = &r->journal->reader;
     bool row = false;
 
+    if (!fold_ended(r, err))
+        return false;
     pthread_mutex_lock(&r->journal->read_lock);
     sqlite3_stmt *s = db_start(db, SQL_COUNT, err, "it", r->no, name);
     bool ok = s && db_next(db, s, &row, err);

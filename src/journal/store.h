@@ -9,8 +9,10 @@
 #pragma once
 #include <pthread.h>
 #include <semaphore.h>
+#include <stdatomic.h>
 
 #include "journal/db.h"
+#include "journal/ended.h"
 #include "journal/journal.h"
 #include "journal/lock.h"
 
@@ -47,6 +49,8 @@ struct run {
     char id[32];
     int64_t started_us;
     struct run_lock lock;
+    struct ended ended;
+    _Atomic int64_t ended_ms; /* when the last of them were brought into the database */
 };
 
 /* Does it, together with what others brought; returns when it is committed. */
@@ -57,3 +61,6 @@ bool journal_do(struct journal *j,
 char *journal_lock_path(const struct journal *j, const char *identity_hash);
 /* Removes the blocks that have ended. */
 bool blocks_sweep(struct db *db, int64_t run, struct err *err);
+/* Brings the ended blocks that wait into the database; `*to` is for ended_release(), once that is
+ * committed. Doing it again changes nothing. */
+bool ended_apply(struct run *r, struct db *db, uint64_t *to, struct err *err);

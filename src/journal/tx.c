@@ -31,6 +31,7 @@ struct tx {
     struct op *first;
     struct op **last;
     struct arena mem;
+    uint64_t ended_to; /* of the run's ended blocks: those that its transaction held, too */
 };
 
 enum { TX_KEEP_BYTES = 256 << 10 };
@@ -216,9 +217,12 @@ static bool apply_op(struct journal *j, struct db *db, int64_t run, const struct
 
 static bool apply(struct journal *j, struct db *db, void *ctx, struct err *err)
 {
-    const struct tx *t = ctx;
+    struct tx *t = ctx;
     bool swept = false;
 
+    /* Before blocks come, for the same reason as below. */
+    if (!ended_apply(t->run, db, &t->ended_to, err))
+        return false;
     for (const struct op *op = t->first; op; op = op->next) {
         /* Before blocks come: they get the room, and perhaps the numbers, of those that ended. */
         if (op->kind == OP_BLOCK && !swept && !blocks_sweep(db, t->run->no, err))
@@ -232,8 +236,12 @@ static bool apply(struct journal *j, struct db *db, void *ctx, struct err *err)
 
 bool journal_commit(struct tx *t, struct err *err)
 {
-    if (t->first && !journal_do(t->run->journal, apply, t, err))
-        return false;
+    if (t->first) {
+        if (!journal_do(t->run->journal, apply, t, err))
+            return false;
+        ended_release(&t->run->ended, t->ended_to);
+        atomic_store(&t->run->ended_ms, clock_mono_ms(t->run->journal->clock));
+    }
     empty(t);
     return true;
 }

@@ -169,6 +169,215 @@ static void ended_blocks_are_gone(void **state)
     assert_true(run_end(r, RUN_FINISHED, 0, "{}", &s->err));
 }
 
+/* ---- blocks that ended well ---- */
+
+static void put_blocks(struct scratch *s, struct run *r, uint64_t from, uint64_t to)
+{
+    struct tx *t = tx_new(r);
+
+    for (uint64_t no = from; no <= to; no++)
+        put_block(t, no);
+    commit(s, t);
+    tx_free(t);
+}
+
+static void end_block(struct scratch *s, struct run *r, uint64_t no, const char *count)
+{
+    struct run_block b = {.no = no, .ids = 1, .body = slice_str("\"a\"")};
+
+    if (!run_end_block(r, &b, count, &s->err))
+        fail_msg("%s", s->err.text);
+}
+
+static int64_t count_of(struct scratch *s, struct run *r, const char *name)
+{
+    int64_t n = -1;
+
+    assert_true(run_count(r, name, &n, &s->err));
+    return n;
+}
+
+/* The one file of its kind in the folder of locks. */
+static void ended_path(struct scratch *s, struct run *r, char out[256])
+{
+    snprintf(out, 256, "%s", r->ended.path);
+    assert_memory_equal(out, s->dir, strlen(s->dir));
+}
+
+static void a_good_end_survives_the_process(void **state)
+{
+    struct scratch *s = *state;
+    char path[256];
+    bool resumed;
+
+    scratch_open(s);
+    struct run *r = scratch_begin(s, &resumed);
+    ended_path(s, r, path);
+    put_blocks(s, r, 1, 5);
+    end_block(s, r, 1, "accepted");
+    end_block(s, r, 3, "accepted");
+    assert_int_equal(count_of(s, r, "accepted"), 2);
+    assert_int_equal(next_block(s, r, 0), 2);
+    assert_int_equal(next_block(s, r, 2), 4);
+    end_block(s, r, 4, "confirmed");
+    end_block(s, r, 5, "accepted");
+    run_abandon(r); /* as a crash would, with two of them beside the database */
+    scratch_close(s);
+    assert_int_equal(access(path, F_OK), 0);
+
+    scratch_open(s);
+    r = scratch_begin(s, &resumed);
+    assert_true(resumed);
+    assert_int_equal(access(path, F_OK), -1);
+    assert_int_equal(next_block(s, r, 0), 2);
+    assert_int_equal(next_block(s, r, 2), 0);
+    assert_int_equal(count_of(s, r, "accepted"), 3);
+    assert_int_equal(count_of(s, r, "confirmed"), 1);
+    assert_int_equal(count_of(s, r, "blocks"), 4);
+    end_block(s, r, 2, "accepted");
+    assert_true(run_end(r, RUN_INTERRUPTED, 130, "{}", &s->err));
+    assert_int_equal(access(path, F_OK), -1);
+    r = scratch_begin(s, &resumed);
+    assert_true(resumed);
+    assert_int_equal(next_block(s, r, 0), 0);
+    assert_int_equal(count_of(s, r, "accepted"), 4);
+    assert_true(run_end(r, RUN_FINISHED, 0, "{}", &s->err));
+}
+
+/* A machine that crashed may have kept the note and lost the block, and another may have come. */
+static void a_good_end_is_of_its_block_alone(void **state)
+{
+    static const char *const changes[] = {
+        "UPDATE block SET body = CAST('\"b\"' AS BLOB) WHERE no = 1",
+        "UPDATE block SET ids = 2 WHERE no = 1",
+        "UPDATE block SET open = 1 WHERE no = 1",
+        "UPDATE block SET no = 7 WHERE no = 1",
+    };
+    struct scratch *s = *state;
+    bool resumed;
+
+    for (size_t i = 0; i < sizeof changes / sizeof *changes; i++) {
+        scratch_open(s);
+        struct run *r = scratch_begin(s, &resumed);
+        put_blocks(s, r, 1, 2);
+        end_block(s, r, 1, "accepted");
+        end_block(s, r, 2, "accepted");
+        assert_int_equal(sqlite3_exec(s->j->writer.handle, changes[i], NULL, NULL, NULL),
+                         SQLITE_OK);
+        run_abandon(r);
+        scratch_close(s);
+
+        scratch_open(s);
+        r = scratch_begin(s, &resumed);
+        assert_true(resumed);
+        assert_int_equal(next_block(s, r, 0), i == 3 ? 7 : 1);
+        assert_int_equal(count_of(s, r, "accepted"), 1);
+        assert_int_equal(count_of(s, r, "blocks"), 1);
+        assert_true(run_end(r, RUN_FINISHED, 0, "{}", &s->err));
+        scratch_close(s);
+    }
+}
+
+static void a_good_end_is_of_its_run_alone(void **state)
+{
+    struct scratch *s = *state;
+    char path[256];
+    char aside[300];
+    bool resumed;
+
+    scratch_open(s);
+    struct run *r = scratch_begin(s, &resumed);
+    ended_path(s, r, path);
+    put_blocks(s, r, 1, 1);
+    end_block(s, r, 1, "accepted");
+    snprintf(aside, sizeof aside, "%s-aside", path);
+    assert_int_equal(rename(path, aside), 0);
+    assert_true(run_end(r, RUN_FINISHED, 0, "{}", &s->err));
+    r = scratch_begin(s, &resumed);
+    assert_false(resumed);
+    put_blocks(s, r, 1, 1);
+    run_abandon(r);
+    assert_int_equal(rename(aside, path), 0);
+    r = scratch_begin(s, &resumed);
+    assert_true(resumed);
+    assert_int_equal(next_block(s, r, 0), 1);
+    assert_int_equal(count_of(s, r, "accepted"), 0);
+    assert_true(run_end(r, RUN_FINISHED, 0, "{}", &s->err));
+}
+
+enum { ENDERS = 4, ENDS = 3000 };
+
+struct ender {
+    struct scratch *s;
+    struct run *run;
+    uint64_t first;
+    bool ok;
+};
+
+static void *end_many(void *arg)
+{
+    struct ender *e = arg;
+    struct err err;
+
+    e->ok = true;
+    for (uint64_t no = e->first; e->ok && no < e->first + ENDS; no++)
+        e->ok = run_end_block(e->run,
+                              &(struct run_block){.no = no, .ids = 1, .body = slice_str("\"a\"")},
+                              no % 100 ? "accepted" : "confirmed", &err);
+    return NULL;
+}
+
+/* More of them than wait beside the database, by several threads, while others commit. */
+static void many_good_ends(void **state)
+{
+    struct scratch *s = *state;
+    struct ender enders[ENDERS];
+    pthread_t threads[ENDERS];
+    bool resumed;
+
+    scratch_open(s);
+    struct run *r = scratch_begin(s, &resumed);
+    put_blocks(s, r, 1, ENDERS * ENDS);
+    for (int i = 0; i < ENDERS; i++) {
+        enders[i] = (struct ender){.s = s, .run = r, .first = (uint64_t)i * ENDS + 1};
+        assert_int_equal(pthread_create(&threads[i], NULL, end_many, &enders[i]), 0);
+    }
+    for (uint64_t no = 0; no < 20; no++)
+        put_blocks(s, r, ENDERS * ENDS + 1 + no, ENDERS * ENDS + 1 + no);
+    for (int i = 0; i < ENDERS; i++) {
+        pthread_join(threads[i], NULL);
+        assert_true(enders[i].ok);
+    }
+    assert_int_equal(next_block(s, r, 0), ENDERS * ENDS + 1);
+    assert_int_equal(count_of(s, r, "confirmed"), ENDERS * ENDS / 100);
+    assert_int_equal(count_of(s, r, "accepted"), ENDERS * ENDS * 99 / 100);
+    assert_int_equal(count_of(s, r, "blocks"), ENDERS * ENDS);
+    run_abandon(r);
+}
+
+static void a_good_end_that_is_not_safe_is_an_error(void **state)
+{
+    struct scratch *s = *state;
+    struct run_block b = {.no = 1, .ids = 1, .body = slice_str("\"a\"")};
+    char path[256];
+    char text[400];
+    bool resumed;
+
+    scratch_open(s);
+    struct run *r = scratch_begin(s, &resumed);
+    ended_path(s, r, path);
+    put_blocks(s, r, 1, 1);
+    assert_int_equal(mkdir(path, 0700), 0);
+    assert_false(run_end_block(r, &b, "accepted", &s->err));
+    snprintf(text, sizeof text, "journal file %s: Is a directory", path);
+    assert_string_equal(s->err.text, text);
+    assert_int_equal(s->err.kind, ERR_SYSTEM);
+    assert_int_equal(rmdir(path), 0);
+    assert_int_equal(next_block(s, r, 0), 1);
+    assert_int_equal(count_of(s, r, "accepted"), 0);
+    run_abandon(r);
+}
+
 /* ---- several at once ---- */
 
 struct writer {
@@ -739,6 +948,11 @@ int main(void)
 #define IN_SCRATCH(f) cmocka_unit_test_setup_teardown(f, scratch_setup, scratch_teardown)
         IN_SCRATCH(all_kinds_come_back),
         IN_SCRATCH(ended_blocks_are_gone),
+        IN_SCRATCH(a_good_end_survives_the_process),
+        IN_SCRATCH(a_good_end_is_of_its_block_alone),
+        IN_SCRATCH(a_good_end_is_of_its_run_alone),
+        IN_SCRATCH(many_good_ends),
+        IN_SCRATCH(a_good_end_that_is_not_safe_is_an_error),
         IN_SCRATCH(a_failure_stays_alone),
         IN_SCRATCH(lists),
         IN_SCRATCH(resume_rules),
