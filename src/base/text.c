@@ -23,9 +23,23 @@ static size_t utf8_step(const uint8_t *p, size_t n)
     return len;
 }
 
+static const uint64_t tops = UINT64_C(0x8080808080808080);
+
+static inline uint64_t load_word(const uint8_t *p)
+{
+    uint64_t w;
+
+    memcpy(&w, p, sizeof w);
+    return w;
+}
+
 bool utf8_valid(struct slice s)
 {
     for (size_t i = 0; i < s.n;) {
+        if (s.n - i >= 8 && !(load_word(s.p + i) & tops)) {
+            i += 8;
+            continue;
+        }
         size_t step = utf8_step(s.p + i, s.n - i);
 
         if (!step)
@@ -39,6 +53,27 @@ bool utf8_valid(struct slice s)
 static const uint8_t json_plain[256] = {
     [0x20] = 1, [0x21] = 1, [0x23 ... 0x5b] = 1, [0x5d ... 0x7e] = 1, [0x7f] = 1,
 };
+
+/* How many bytes in front are copied as they are. */
+static inline size_t plain_bytes(const uint8_t *p, size_t n)
+{
+    const uint64_t ones = UINT64_C(0x0101010101010101);
+    size_t i = 0;
+
+    for (; n - i >= 8; i += 8) {
+        uint64_t w = load_word(p + i);
+        uint64_t quote = w ^ ones * '"';
+        uint64_t slash = w ^ ones * '\\';
+
+        /* Top bits: below the space, a quote, a backslash, not ASCII. A borrow may set too many,
+         * never too few. */
+        if (((w - ones * 0x20) | (quote - ones) | (slash - ones) | w) & tops)
+            break;
+    }
+    while (i < n && json_plain[p[i]])
+        i++;
+    return i;
+}
 
 static size_t json_escape(struct buf *b, const uint8_t *p, size_t n)
 {
@@ -76,11 +111,10 @@ void json_add_string(struct buf *b, struct slice s)
 {
     buf_add_byte(b, '"');
     for (size_t i = 0; i < s.n;) {
-        size_t start = i;
+        size_t plain = plain_bytes(s.p + i, s.n - i);
 
-        while (i < s.n && json_plain[s.p[i]])
-            i++;
-        buf_add(b, s.p + start, i - start);
+        buf_add(b, s.p + i, plain);
+        i += plain;
         if (i < s.n)
             i += json_escape(b, s.p + i, s.n - i);
     }

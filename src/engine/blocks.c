@@ -3,11 +3,21 @@
 #include <pthread.h>
 #include <stdlib.h>
 
-#include "base/map.h"
+#include "base/hash.h"
 
 struct waiting {
     struct waiting *next;
     struct block block;
+};
+
+/* The ids of the open block, to find those that come again: open addressing. */
+struct seen {
+    struct seen_slot {
+        uint32_t hash;
+        uint32_t at; /* 1 + where in the block's body it starts; 0: free */
+    } *slots;
+    size_t count; /* of slots, a power of two */
+    size_t used;
 };
 
 struct blocks {
@@ -26,9 +36,62 @@ struct blocks {
     uint64_t next_no;
     struct buf body; /* of the open block */
     uint32_t ids;
-    struct map in_block;
-    struct buf previous; /* the id added last */
+    struct seen in_block;
+    struct slice previous; /* the id added last */
+    struct buf kept;       /* its bytes, when those it came from are gone */
 };
+
+enum { SEEN_SLOTS = 256 };
+
+static void seen_grow(struct seen *s)
+{
+    struct seen old = *s;
+
+    s->count = old.count ? 2 * old.count : SEEN_SLOTS;
+    s->slots = xalloc(s->count * sizeof *s->slots);
+    for (size_t i = 0; i < old.count; i++) {
+        if (!old.slots[i].at)
+            continue;
+        size_t to = old.slots[i].hash & (s->count - 1);
+        while (s->slots[to].at)
+            to = (to + 1) & (s->count - 1);
+        s->slots[to] = old.slots[i];
+    }
+    free(old.slots);
+}
+
+static void seen_reset(struct seen *s)
+{
+    if (s->used)
+        memset(s->slots, 0, s->count * sizeof *s->slots);
+    s->used = 0;
+}
+
+/* Is it the whole id that starts there? Ids are JSON texts: none is the beginning of another. */
+static bool id_at(const struct buf *body, size_t at, struct slice id)
+{
+    size_t end = at + id.n;
+
+    return end <= body->len && (end == body->len || body->p[end] == ',') &&
+           memcmp(body->p + at, id.p, id.n) == 0;
+}
+
+/* Notes an id that is to be added at `at`; false when it is in the body already. */
+static bool seen_add(struct seen *s, const struct buf *body, struct slice id, size_t at)
+{
+    uint32_t hash = (uint32_t)hash_64(id);
+    size_t i;
+
+    if (2 * s->used >= s->count)
+        seen_grow(s);
+    for (i = hash & (s->count - 1); s->slots[i].at; i = (i + 1) & (s->count - 1)) {
+        if (s->slots[i].hash == hash && id_at(body, s->slots[i].at - 1, id))
+            return false;
+    }
+    s->slots[i] = (struct seen_slot){hash, (uint32_t)at + 1};
+    s->used++;
+    return true;
+}
 
 struct blocks *blocks_new(const struct blocks_options *o)
 {
@@ -42,8 +105,8 @@ struct blocks *blocks_new(const struct blocks_options *o)
     pthread_cond_init(&b->ready, NULL);
     pthread_cond_init(&b->room, NULL);
     buf_init(&b->body, o->block_bytes);
-    buf_init(&b->previous, o->block_bytes);
-    map_init(&b->in_block);
+    buf_init(&b->kept, o->block_bytes);
+    seen_grow(&b->in_block);
     return b;
 }
 
@@ -97,8 +160,8 @@ void blocks_free(struct blocks *b)
 {
     waiting_free(b->first);
     buf_fini(&b->body);
-    buf_fini(&b->previous);
-    map_fini(&b->in_block);
+    buf_fini(&b->kept);
+    free(b->in_block.slots);
     pthread_cond_destroy(&b->ready);
     pthread_cond_destroy(&b->room);
     pthread_mutex_destroy(&b->lock);
@@ -218,16 +281,13 @@ static void close_block(struct blocks *b, struct packing *p)
     *p->last = w;
     p->last = &w->next;
     buf_reset(&b->body);
-    map_reset(&b->in_block);
+    seen_reset(&b->in_block);
     b->ids = 0;
 }
 
 static bool add_to_open_block(struct blocks *b, struct slice id)
 {
-    bool added = false;
-
-    map_put(&b->in_block, id, &added);
-    if (!added)
+    if (!seen_add(&b->in_block, &b->body, id, b->body.len + (b->ids > 0)))
         return false;
     if (b->ids++)
         buf_add_byte(&b->body, ',');
@@ -243,18 +303,27 @@ static void add_id(struct blocks *b, struct slice id, struct packing *p)
         p->bad++;
         return;
     }
-    if (slice_eq(id, buf_slice(&b->previous))) {
+    if (slice_eq(id, b->previous)) {
         p->duplicate++;
         return;
     }
-    buf_reset(&b->previous);
-    buf_add_slice(&b->previous, id);
+    b->previous = id;
     if (b->ids && b->body.len + 1 + id.n > b->o.block_bytes)
         close_block(b, p);
     if (!add_to_open_block(b, id))
         p->duplicate++;
     if (b->ids == b->o.block_ids)
         close_block(b, p);
+}
+
+/* Before the bytes of the ids go. */
+static void keep_previous(struct blocks *b)
+{
+    if (b->previous.p == b->kept.p)
+        return;
+    buf_reset(&b->kept);
+    buf_add_slice(&b->kept, b->previous);
+    b->previous = buf_slice(&b->kept);
 }
 
 bool blocks_add(struct blocks *b, const struct slice *ids, size_t count, struct tx *tx,
@@ -266,6 +335,7 @@ bool blocks_add(struct blocks *b, const struct slice *ids, size_t count, struct 
     pthread_mutex_lock(&b->pack_lock);
     for (size_t i = 0; i < count; i++)
         add_id(b, ids[i], &p);
+    keep_previous(b);
     if (b->ids)
         tx_block(tx,
                  &(struct run_block){
@@ -315,9 +385,9 @@ static void reopen_block(struct blocks *b, const struct run_block *block)
     b->next_no = block->no;
     while (block_next_id(&rest, &id)) {
         add_to_open_block(b, id);
-        buf_reset(&b->previous);
-        buf_add_slice(&b->previous, id);
+        b->previous = id;
     }
+    keep_previous(b);
 }
 
 static bool too_large(const struct blocks *b, const struct run_block *block)
@@ -336,6 +406,7 @@ static bool cut_again(struct blocks *b, const struct run_block *block, struct er
     p.last = &p.first;
     while (block_next_id(&rest, &id))
         add_id(b, id, &p);
+    keep_previous(b);
     if (b->ids)
         close_block(b, &p);
     waiting_free(p.first); /* they come back from the journal, in their order */
@@ -387,7 +458,7 @@ static bool fit_blocks(struct blocks *b, struct err *err)
         ok = no > last || !too_large(b, &block) || cut_again(b, &block, err);
         run_block_fini(&block);
     }
-    buf_reset(&b->previous);
+    b->previous = SLICE_NULL;
     return ok;
 }
 

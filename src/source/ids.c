@@ -437,8 +437,16 @@ uint64_t count_lines(struct slice s)
 {
     uint64_t n = 0;
 
-    for (size_t i = 0; i < s.n; i++)
-        n += s.p[i] == '\n';
+    /* As many at a time as a byte can count: so the compiler makes vectors of it. */
+    while (s.n) {
+        size_t some = s.n < 255 ? s.n : 255;
+        uint8_t in_some = 0;
+
+        for (size_t i = 0; i < some; i++)
+            in_some = (uint8_t)(in_some + (s.p[i] == '\n'));
+        n += in_some;
+        s = slice_of(s.p + some, s.n - some);
+    }
     return n;
 }
 

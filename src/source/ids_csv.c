@@ -132,6 +132,7 @@ static bool csv_record(struct ids *s, struct slice *raw, uint64_t *line, struct 
             continue;
         }
         s->field_count = 0;
+        uint64_t lines = end != NULL;
         if (!memchr(text.p, '"', text.n)) {
             split_plain(s, text);
         } else {
@@ -150,10 +151,11 @@ static bool csv_record(struct ids *s, struct slice *raw, uint64_t *line, struct 
                 return ids_bad(s, out, *line, text, why, err);
             }
             text.n = n;
+            lines = count_lines(text);
         }
         *raw = text;
         ids_pass(s, n);
-        s->line += count_lines(text);
+        s->line += lines;
         return true;
     }
 }
