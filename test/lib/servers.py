@@ -169,8 +169,15 @@ class Elastic:
         return self.call("DELETE", f"/{index}?ignore_unavailable=true")
 
 
-def elastic():
-    return Elastic(address("elasticsearch"))
+def elastic(instance="elasticsearch"):
+    """instance: a search server of tools/servers/table"""
+    return Elastic(address(instance))
+
+
+def server_of(instance):
+    """What an instance is: "elasticsearch-6.8.23"."""
+    out = subprocess.run([SCRIPT, "status"], capture_output=True, text=True, check=True).stdout
+    return next(line.split()[1] for line in out.splitlines() if line.split()[0] == instance)
 
 
 # --- the program -------------------------------------------------------------------------------------

@@ -3,7 +3,7 @@
 
 Writes test/data/search/SERVER.json: {"server", "version", "answers": {NAME: {"request": {"method", "path", "body"},
 "status", "headers", "body"}}}. Bodies are text, as they came (unpacked, where the head says gzip). The order of the calls
-matters; see main(). Cluster-wide settings change for moments: not while others use the server.
+matters; see record(). Cluster-wide settings change for moments: not while others use the server.
 """
 import gzip
 import http.client
@@ -17,7 +17,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 SERVERS = str(ROOT / "tools/servers/servers")
 BULK_FILTER = ("filter_path=took,errors,items.*._id,items.*.status,items.*.result,items.*._seq_no,"
                "items.*._primary_term,items.*.error.type,items.*.error.reason")
-FIELD_NAMES = ["", " ", ".", "a.", ".a", "a..b", "a.b", "_id", "_index", "_source", "_routing", "_version", "_seq_no", "_x",
+FIELD_NAMES = ["", " ", ".", "dot.", ".dot", "two..dots", "one.dot", "_id", "_index", "_source", "_routing", "_version", "_seq_no", "_x",
                "a b", "a*b", "a\"b", "a\\b", "a\u0000b", "\u00e4", "A"]
 
 
@@ -188,7 +188,8 @@ def writes(r, major):
     r.call("mget_routing", "POST", f"/rec_one{t}/_mget", {"docs": [{"_id": "r1", "routing": "k"}, {"_id": "r1"}]})
     r.call("bulk_pipeline_missing", "POST", bulk, lines=[{"index": {"_id": "p", "pipeline": "nope"}}, doc])
     r.call("bulk_index_missing_auto", "POST", f"/rec_auto{t}/_bulk", lines=[versioned("index", "a", 5), doc])
-    # In an index of its own: it takes new fields.
+    # In an index of its own: it takes new fields; by one shard, so in this order.
+    r.call(None, "PUT", "/rec_names", {"settings": {"index": {"number_of_shards": 1, "number_of_replicas": 0}}})
     lines = []
     for i, name in enumerate(FIELD_NAMES):
         lines += [{"index": {"_id": f"{i}"}}, {name: "v"}]
@@ -248,29 +249,34 @@ def troubles(r, major):
     r.call("health_red", "GET", "/_cluster/health/rec_lost")
 
 
+def record(host, port, server):
+    """All answers of one server, {NAME: answer}; its indices rec_* are gone before and after."""
+    r = Recorder(host, port)
+    major = 7 if server.startswith("opensearch") else int(server.split("-")[1].split(".")[0])  # for the forms of paths and bodies
+    indices_made = [f"/rec_{name}" for name in ("one", "other", "default", "no_source", "auto", "names", "lost")]
+    for index in indices_made:
+        r.call(None, "DELETE", index)
+    time.sleep(0.5)
+    identify(r)
+    indices(r, major)
+    writes(r, major)
+    troubles(r, major)
+    for index in indices_made:
+        r.call(None, "DELETE", index)
+    return r.answers
+
+
 def main(instances):
     status = subprocess.run([SERVERS, "status"], capture_output=True, text=True, check=True).stdout
     for name in instances:
         _, server, address, state = next(line.split()[:4] for line in status.splitlines() if line.split()[0] == name)
         if not state.startswith("running"):
             sys.exit(f"{name} does not run")
-        r = Recorder(*address.split(":"))
-        major = int(server.split("-")[1].split(".")[0])
-        major = 7 if server.startswith("opensearch") else major  # for the forms of paths and bodies
-        names = ["one", "other", "default", "no_source", "auto", "names", "lost"]
-        for index in names:
-            r.call(None, "DELETE", f"/rec_{index}")
-        time.sleep(0.5)
-        identify(r)
-        indices(r, major)
-        writes(r, major)
-        troubles(r, major)
-        for index in names:
-            r.call(None, "DELETE", f"/rec_{index}")
+        answers = record(*address.split(":"), server)
         path = ROOT / f"test/data/search/{server}.json"
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps({"server": server.split("-")[0], "version": server.split("-")[1], "answers": r.answers}, indent=1) + "\n")
-        print(f"{path.relative_to(ROOT)}: {len(r.answers)} answers")
+        path.write_text(json.dumps({"server": server.split("-")[0], "version": server.split("-")[1], "answers": answers}, indent=1) + "\n")
+        print(f"{path.relative_to(ROOT)}: {len(answers)} answers")
 
 
 if __name__ == "__main__":
