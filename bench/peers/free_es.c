@@ -103,7 +103,7 @@ static size_t item_text(const char *path, char *out)
 
 static bool wants_ids(const char *path)
 {
-    return strstr(path, "items.*._id,") || strstr(path, "items.*._id%2C");
+    return strstr(path, "items.*._id,") != NULL;
 }
 
 /* The ready-made items, each with the id of its action. */
@@ -275,6 +275,21 @@ static bool answer_other(struct conn *c, const char *method, const char *path)
     return answer(c, 200, text, strcmp(method, "HEAD") == 0 ? 0 : strlen(text));
 }
 
+static void decode(char *path)
+{
+    char *out = path;
+
+    for (unsigned v; *path; path++) {
+        if (*path == '%' && sscanf(path + 1, "%2x", &v) == 1 && path[2]) {
+            *out++ = (char)v;
+            path += 2;
+        } else {
+            *out++ = *path;
+        }
+    }
+    *out = 0;
+}
+
 static const char *header(const char *head, const char *name)
 {
     const char *found = strcasestr(head, name);
@@ -292,6 +307,7 @@ static bool handle(struct conn *c, size_t head_n)
     memcpy(head, c->buf, head_n);
     head[head_n] = 0;
     sscanf(head, "%7s %4095s", method, path);
+    decode(path);
     const char *length = header(head, "\r\ncontent-length:");
     const char *coding = header(head, "\r\ncontent-encoding:");
     if (header(head, "\r\ntransfer-encoding:"))
