@@ -387,11 +387,13 @@ KINDS = {  # name: what it makes of a random.Random
 class Storm:
     """Faults and calms in turn on each proxy, by one seed; .log says what was done. Ends calm.
 
-    calm_s, fault_s: (least, most) seconds. half-open connections stay so after the fault's end (bytes are gone), and are
+    calm_s, fault_s: (least, most) seconds. base: what "calm" is; its speed and latency hold in the faults, too, unless they
+    have their own. half-open connections stay so after the fault's end (bytes are gone), and are
     reset with it, as a firewall does that comes back without memory.
     """
 
-    def __init__(self, proxies, seed, kinds=tuple(KINDS), calm_s=(0.3, 1.5), fault_s=(0.1, 1.0)):
+    def __init__(self, proxies, seed, kinds=tuple(KINDS), calm_s=(0.3, 1.5), fault_s=(0.1, 1.0), base=CALM):
+        self.base = base
         self.proxies, self.kinds, self.calm_s, self.fault_s = list(proxies), list(kinds), calm_s, fault_s
         self.seed, self.log, self._over = seed, [], threading.Event()
         self._threads = [threading.Thread(target=self._blow, args=(i, p), daemon=True) for i, p in enumerate(self.proxies)]
@@ -405,13 +407,16 @@ class Storm:
             if fault is None:
                 proxy.drop()
                 continue
-            proxy.use(fault)
+            proxy.use(dataclasses.replace(fault, bytes_per_s=fault.bytes_per_s or self.base.bytes_per_s,
+                                          latency_ms=fault.latency_ms or self.base.latency_ms))
             self._over.wait(seconds)
-            proxy.clear()
+            proxy.use(self.base)
             if fault.swallow:
                 proxy.drop()
 
     def __enter__(self):
+        for p in self.proxies:
+            p.use(self.base)
         for t in self._threads:
             t.start()
         return self

@@ -5,6 +5,7 @@ import uuid
 
 import pytest
 import servers
+from proxy import Proxy
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -77,3 +78,26 @@ def cassandra_args(cassandra, password_file):
 def tls():
     """tls("ca.pem"): a file of the test authority."""
     return lambda name: pathlib.Path(servers.tls(name))
+
+
+class Between:
+    """Fault proxies (proxy.Proxy) before both servers; .cassandra_args and .elastic_args lead the program through them."""
+
+    def __init__(self, cassandra, elastic_url, login):
+        self.cassandra = Proxy(cassandra.host, cassandra.port)
+        self.elastic = Proxy(*elastic_url.split("//")[1].split(":"))
+        # A node is found again by the address that it advertises: that must lead to the proxy, too.
+        self.cassandra_args = [*login, "--cassandra-hosts", "127.0.0.1", "--cassandra-port", self.cassandra.port,
+                               "--address-map", f"{cassandra}=127.0.0.1:{self.cassandra.port}"]
+        self.elastic_args = ["--elastic-url", f"http://127.0.0.1:{self.elastic.port}"]
+
+    def stop(self):
+        self.cassandra.stop()
+        self.elastic.stop()
+
+
+@pytest.fixture
+def between(cassandra, elastic, password_file):
+    b = Between(cassandra, elastic.url, ["--cassandra-username", servers.setting("USER"), "--cassandra-password-file", password_file])
+    yield b
+    b.stop()

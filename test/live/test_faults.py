@@ -1,0 +1,60 @@
+"""Faults between the program and real servers: nothing lost, nothing twice, a clear word."""
+import json
+import re
+import time
+
+import pytest
+from proxy import Fault, Storm
+
+ROWS = 20000
+
+
+@pytest.fixture(scope="module")
+def table(db, keyspace):
+    """KEYSPACE.TABLE of ROWS rows, partitions of 20; `id` is 0 .. ROWS-1."""
+    db.execute(f"CREATE TABLE {keyspace}.faults (p int, c int, id int, text text, PRIMARY KEY (p, c))")
+    insert = db.prepare(f"INSERT INTO {keyspace}.faults (p, c, id, text) VALUES (?, ?, ?, ?)")
+    for first in range(0, ROWS, 200):
+        for future in [db.execute_async(insert, (i // 20, i % 20, i, "x" * 200)) for i in range(first, first + 200)]:
+            future.result()
+    return f"{keyspace}.faults"
+
+
+def ids_of(path):
+    return [json.loads(line)["id"] for line in path.read_text().splitlines()]
+
+
+def test_the_proxy_is_not_gone_around(program, between, table, tmp_path):
+    out = tmp_path / "rows.ndjson"
+    result = program.run("sync", table, "--to", out, *between.cassandra_args)
+    assert result.code == 0, result
+    assert sorted(ids_of(out)) == list(range(ROWS))
+    assert between.cassandra.bytes["down"] > ROWS * 200 / 20  # compressed
+
+
+@pytest.mark.parametrize("seed", [1, 2] + [pytest.param(s, marks=pytest.mark.long) for s in range(3, 23)])
+def test_rows_to_a_file_through_a_storm(program, between, table, tmp_path, seed):
+    out = tmp_path / "rows.ndjson"
+    slow = Fault(bytes_per_s=250e3)  # so that it takes long enough for a storm
+    with Storm([between.cassandra], seed, calm_s=(0.1, 0.4), fault_s=(0.05, 0.4), base=slow) as storm:
+        result = program.run("sync", table, "--to", out, *between.cassandra_args)
+    assert result.code == 0, (result, storm.log)
+    assert len(storm.log) >= 2, "too fast for a storm"
+    assert sorted(ids_of(out)) == list(range(ROWS))
+
+
+def test_a_server_that_stays_away_is_named_and_the_run_goes_on_later(program, between, table, tmp_path):
+    out = tmp_path / "rows.ndjson"
+    between.cassandra.set(bytes_per_s=300e3)
+    with program.start("sync", table, "--to", out, "--retry-budget", "1s", *between.cassandra_args) as running:
+        end = time.monotonic() + 30
+        while between.cassandra.bytes["down"] < 200000 and running.process.poll() is None and time.monotonic() < end:
+            time.sleep(0.01)
+        between.cassandra.down()
+        result = running.wait()
+    assert result.code == 3, result
+    assert re.search(r"127\.0\.0\.1", result.err) and "run the same command again" in result.out, result
+    between.cassandra.up()
+    result = program.run("sync", table, "--to", out, "--retry-budget", "1s", *between.cassandra_args)
+    assert result.code == 0, result
+    assert sorted(ids_of(out)) == list(range(ROWS))
