@@ -118,6 +118,14 @@ bool block_next_id(struct slice *rest, struct slice *id)
 
     if (!rest->n)
         return false;
+    /* A string without escapes, which most ids are. */
+    if (rest->p[0] == '"') {
+        const uint8_t *end = rest->n > 1 ? memchr(rest->p + 1, '"', rest->n - 1) : NULL;
+
+        n = end ? (size_t)(end + 1 - rest->p) : 0;
+        if (!end || memchr(rest->p, '\\', n))
+            n = 0;
+    }
     for (; n < rest->n; n++) {
         uint8_t c = rest->p[n];
 
@@ -276,8 +284,9 @@ static void close_block(struct blocks *b, struct packing *p)
 {
     struct waiting *w = waiting_new(b->next_no++, b->ids, buf_slice(&b->body));
 
-    tx_block(p->tx,
-             &(struct run_block){.no = w->block.no, .ids = w->block.ids, .body = w->block.body});
+    if (!b->o.passing)
+        tx_block(p->tx, &(struct run_block){
+                            .no = w->block.no, .ids = w->block.ids, .body = w->block.body});
     *p->last = w;
     p->last = &w->next;
     buf_reset(&b->body);
@@ -336,7 +345,7 @@ bool blocks_add(struct blocks *b, const struct slice *ids, size_t count, struct 
     for (size_t i = 0; i < count; i++)
         add_id(b, ids[i], &p);
     keep_previous(b);
-    if (b->ids)
+    if (b->ids && !b->o.passing)
         tx_block(tx,
                  &(struct run_block){
                      .no = b->next_no, .ids = b->ids, .open = true, .body = buf_slice(&b->body)});

@@ -27,6 +27,7 @@ struct blocks_options {
     uint32_t block_ids;    /* ids per block */
     size_t block_bytes;    /* ids and the commas between them, at most */
     size_t waiting_bytes;  /* of full blocks not yet taken */
+    bool passing; /* of a run that never goes on: blocks are not journalled, and not ended */
 };
 
 struct blocks;
@@ -60,7 +61,7 @@ AUTO_DEFINE(block);
 /* Cuts the next id off the front of a block's body (compact JSON texts); false at the end. */
 bool block_next_id(struct slice *rest, struct slice *id);
 /* Waits for a full block; NULL when there will be none. The caller ends it with tx_block_end() in
- * the tx of its verdict. */
+ * the tx of its verdict, or by run_end_block(). */
 struct block *blocks_take(struct blocks *b);
 /* Ids in blocks so far: those reloaded and those added, less what was dropped. For the progress. */
 uint64_t blocks_packed(struct blocks *b);

@@ -64,6 +64,7 @@ struct job *job_start(const struct job_options *o, struct err *err)
         .block_ids = o->block_ids,
         .block_bytes = o->max_body_bytes > frame ? o->max_body_bytes - frame : 1,
         .waiting_bytes = WAITING_BYTES,
+        .passing = !o->api,
     });
     j->sender_count = o->api ? o->workers : 1;
     for (unsigned i = 0; i < j->sender_count; i++)

@@ -10,6 +10,8 @@
 
 #include "base/json.h"
 
+enum { CSV_WRITE_BYTES = 64 << 10 };
+
 void csv_add_field(struct buf *b, struct slice s)
 {
     bool quote = s.n == 0;
@@ -88,48 +90,64 @@ static bool write_all(struct job *j, struct slice s, struct err *err)
     return true;
 }
 
-static bool write_csv_block(struct job *j, const struct block *block, struct buf *out,
-                            struct arena *mem, struct tx *tx, struct err *err)
+/* Lines that are not written yet, and all that were. */
+struct csv_out {
+    struct buf lines;
+    uint64_t ids; /* of the lines */
+    uint64_t written_ids;
+    uint64_t blocks;
+};
+
+static bool write_lines(struct job *j, struct csv_out *out, struct err *err)
+{
+    if (!write_all(j, buf_slice(&out->lines), err))
+        return false;
+    buf_reset(&out->lines);
+    out->written_ids += out->ids;
+    atomic_fetch_add(&j->done, out->ids);
+    out->ids = 0;
+    return true;
+}
+
+static bool add_csv_block(struct job *j, const struct block *block, struct csv_out *out,
+                          struct arena *mem, struct err *err)
 {
     struct slice rest = block->body;
     struct slice id;
 
-    buf_reset(out);
     while (block_next_id(&rest, &id)) {
         arena_reset(mem);
-        if (!add_csv_line(j, out, mem, id, err))
+        if (!add_csv_line(j, &out->lines, mem, id, err))
             return false;
     }
-    if (!write_all(j, buf_slice(out), err))
-        return false;
-    tx_block_end(tx, block->no);
-    tx_count(tx, "accepted", block->ids); /* of a dry run: would be sent */
-    tx_count(tx, "blocks", 1);
-    if (!journal_commit(tx, err))
-        return false;
-    atomic_fetch_add(&j->done, block->ids);
-    return true;
+    out->ids += block->ids;
+    out->blocks++;
+    return out->lines.len < CSV_WRITE_BYTES || write_lines(j, out, err);
 }
 
 bool job_write_csv(void *ctx, struct err *err)
 {
     struct job *j = ctx;
-    struct tx *tx = tx_new(j->o.run);
+    AUTO(tx) struct tx *tx = tx_new(j->o.run);
     struct arena mem;
-    struct buf out;
+    struct csv_out out = {0};
     bool ok = true;
 
     arena_init(&mem, 8 << 20);
-    buf_init(&out, 4 * j->o.max_body_bytes + WRAP_BYTES);
+    buf_init(&out.lines, CSV_WRITE_BYTES + 4 * j->o.max_body_bytes + WRAP_BYTES);
     while (ok) {
         AUTO(block) struct block *block = blocks_take(j->blocks);
 
         if (!block)
             break;
-        ok = write_csv_block(j, block, &out, &mem, tx, err);
+        ok = add_csv_block(j, block, &out, &mem, err);
     }
-    tx_free(tx);
-    buf_fini(&out);
+    ok = ok && write_lines(j, &out, err);
+    /* Once, at the end: nobody goes on with a dry run. */
+    tx_count(tx, "accepted", (int64_t)out.written_ids); /* would be sent */
+    tx_count(tx, "blocks", (int64_t)out.blocks);
+    ok = ok && journal_commit(tx, err);
+    buf_fini(&out.lines);
     arena_fini(&mem);
     return ok;
 }

@@ -147,6 +147,103 @@ static void drops_and_counts_duplicates(void **state)
     blocks_free(b);
 }
 
+static void what_only_begins_alike_is_no_duplicate(void **state)
+{
+    struct fixture *f = *state;
+    struct blocks *b = make(f, 10, 1000);
+    struct err err = {0};
+
+    add(f, b,
+        (const char *const[]){"12", "1", "\"ab\"", "\"a\"", "[1]", "1", "[1,2]", "\"ab\"", "2",
+                              "12"},
+        10);
+    assert_true(blocks_finish(b, &err));
+    expect_block(b, "12,1,\"ab\",\"a\",[1],[1,2],2", 7);
+    assert_int_equal(count(f, "duplicate"), 3);
+    blocks_free(b);
+}
+
+/* More ids than the first table of them holds; each twice, in two blocks. */
+static void duplicates_of_a_large_block(void **state)
+{
+    enum { IDS = 5000 };
+    struct fixture *f = *state;
+    struct blocks *b = make(f, IDS, 1 << 20);
+    struct tx *tx = tx_new(f->run);
+    char(*text)[16] = malloc(IDS * sizeof *text);
+    struct slice *ids = malloc(2 * IDS * sizeof *ids);
+    struct err err = {0};
+
+    for (int i = 0; i < IDS; i++) {
+        snprintf(text[i], sizeof *text, "\"id-%d\"", i);
+        ids[i] = slice_str(text[i]);
+        ids[IDS + i] = slice_str(text[i]);
+    }
+    assert_true(blocks_add(b, ids, IDS - 1, tx, &err));
+    assert_true(blocks_add(b, ids + 7, IDS - 1, tx, &err));
+    assert_int_equal(count(f, "duplicate"), IDS - 8);
+    assert_true(blocks_finish(b, &err));
+    struct block *block = blocks_take(b);
+    assert_int_equal(block->ids, IDS);
+    block_free(block);
+    block = blocks_take(b);
+    assert_int_equal(block->ids, 6);
+    block_free(block);
+    tx_free(tx);
+    free(text);
+    free(ids);
+    blocks_free(b);
+}
+
+static void passing_blocks_leave_no_trace(void **state)
+{
+    struct fixture *f = *state;
+    struct blocks *b = blocks_new(&(struct blocks_options){.run = f->run,
+                                                           .cancel = &f->cancel,
+                                                           .block_ids = 2,
+                                                           .block_bytes = 100,
+                                                           .waiting_bytes = 1000,
+                                                           .passing = true});
+    struct run_block left;
+    struct err err = {0};
+    bool found;
+
+    add(f, b, (const char *const[]){"\"a\"", "\"b\"", "\"c\""}, 3);
+    assert_true(run_next_block(f->run, 0, &left, &found, &err));
+    assert_false(found);
+    assert_true(blocks_finish(b, &err));
+    expect_block(b, "\"a\",\"b\"", 2);
+    expect_block(b, "\"c\"", 1);
+    assert_int_equal(count(f, "ids"), 3);
+    assert_true(run_next_block(f->run, 0, &left, &found, &err));
+    assert_false(found);
+    blocks_free(b);
+}
+
+static void ids_are_cut_off_a_body(void **state)
+{
+    static const char *const ids[] = {"\"a\"",         "\"a\\\"b,c\"", "\"\\\\\"",
+                                      "\"\"",          "[\"x,\",[1]]", "17",
+                                      "{\"a\":\"}\"}", "\"a,b\"",      "\"last\""};
+    struct buf body;
+    struct slice id;
+
+    (void)state;
+    buf_init(&body, 1000);
+    for (size_t i = 0; i < sizeof ids / sizeof *ids; i++) {
+        if (i)
+            buf_add_byte(&body, ',');
+        buf_add_str(&body, ids[i]);
+    }
+    struct slice rest = buf_slice(&body);
+    for (size_t i = 0; i < sizeof ids / sizeof *ids; i++) {
+        assert_true(block_next_id(&rest, &id));
+        assert_true(slice_is(id, ids[i]));
+    }
+    assert_false(block_next_id(&rest, &id));
+    buf_fini(&body);
+}
+
 static void a_block_also_ends_at_its_bytes(void **state)
 {
     struct fixture *f = *state;
@@ -246,6 +343,10 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(packs_full_blocks_across_pages, setup, teardown),
         cmocka_unit_test_setup_teardown(drops_and_counts_duplicates, setup, teardown),
+        cmocka_unit_test_setup_teardown(what_only_begins_alike_is_no_duplicate, setup, teardown),
+        cmocka_unit_test_setup_teardown(duplicates_of_a_large_block, setup, teardown),
+        cmocka_unit_test_setup_teardown(passing_blocks_leave_no_trace, setup, teardown),
+        cmocka_unit_test(ids_are_cut_off_a_body),
         cmocka_unit_test_setup_teardown(a_block_also_ends_at_its_bytes, setup, teardown),
         cmocka_unit_test_setup_teardown(what_was_packed_is_given_out_again, setup, teardown),
         cmocka_unit_test_setup_teardown(ids_and_their_mark_are_one, setup, teardown),
