@@ -40,6 +40,9 @@ bool utf8_valid(struct slice s)
             i += 8;
             continue;
         }
+        size_t left = s.n - i;
+        if (left < 8 && s.n >= 8 && !(load_word(s.p + s.n - 8) >> (64 - 8 * left) & tops))
+            return true;
         size_t step = utf8_step(s.p + i, s.n - i);
 
         if (!step)
@@ -54,22 +57,26 @@ static const uint8_t json_plain[256] = {
     [0x20] = 1, [0x21] = 1, [0x23 ... 0x5b] = 1, [0x5d ... 0x7e] = 1, [0x7f] = 1,
 };
 
+/* Top bits of bytes below the space, quotes, backslashes, and what is not ASCII. A borrow may set
+ * too many, never too few. */
+static inline uint64_t special_bytes(uint64_t w)
+{
+    const uint64_t ones = UINT64_C(0x0101010101010101);
+    uint64_t quote = w ^ ones * '"';
+    uint64_t slash = w ^ ones * '\\';
+
+    return ((w - ones * 0x20) | (quote - ones) | (slash - ones) | w) & tops;
+}
+
 /* How many bytes in front are copied as they are. */
 static inline size_t plain_bytes(const uint8_t *p, size_t n)
 {
-    const uint64_t ones = UINT64_C(0x0101010101010101);
     size_t i = 0;
 
-    for (; n - i >= 8; i += 8) {
-        uint64_t w = load_word(p + i);
-        uint64_t quote = w ^ ones * '"';
-        uint64_t slash = w ^ ones * '\\';
-
-        /* Top bits: below the space, a quote, a backslash, not ASCII. A borrow may set too many,
-         * never too few. */
-        if (((w - ones * 0x20) | (quote - ones) | (slash - ones) | w) & tops)
-            break;
-    }
+    while (n - i >= 8 && !special_bytes(load_word(p + i)))
+        i += 8;
+    if (n - i < 8 && n >= 8 && !special_bytes(load_word(p + n - 8)))
+        return n;
     while (i < n && json_plain[p[i]])
         i++;
     return i;
@@ -109,9 +116,19 @@ static size_t json_escape(struct buf *b, const uint8_t *p, size_t n)
 
 void json_add_string(struct buf *b, struct slice s)
 {
+    uint8_t *to = buf_room(b, s.n + 2);
+    size_t plain = plain_bytes(s.p, s.n);
+
+    if (to && s.n && plain == s.n) { /* most of all */
+        *to++ = '"';
+        memcpy(to, s.p, s.n);
+        to[s.n] = '"';
+        b->len += s.n + 2;
+        return;
+    }
     buf_add_byte(b, '"');
     for (size_t i = 0; i < s.n;) {
-        size_t plain = plain_bytes(s.p + i, s.n - i);
+        plain = plain_bytes(s.p + i, s.n - i);
 
         buf_add(b, s.p + i, plain);
         i += plain;

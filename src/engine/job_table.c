@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/text.h"
 #include "engine/worker.h"
 #include "mapping/json.h"
 #include "model/value.h"
@@ -40,6 +41,12 @@ static bool row_wanted(struct scanner *s, bool *wanted, struct err *err)
     return false;
 }
 
+/* A cell that is its own text; a bad one is left to json_cell_text(), which says what is wrong. */
+static bool is_text(const struct type *t, struct slice cell)
+{
+    return (t->kind == TYPE_TEXT || t->kind == TYPE_ASCII) && utf8_valid(cell);
+}
+
 /* The row's id: texts of its columns. A row without one of them (null) has no id: nothing is sent
  * for it. */
 static bool add_row_id(struct scanner *s, struct err *err)
@@ -50,10 +57,16 @@ static bool add_row_id(struct scanner *s, struct err *err)
 
     buf_reset(&b->part);
     for (uint16_t i = 0; i < j->o.field_count; i++) {
-        if (value_is_null(j->o.schema->columns[j->o.columns[i]].type, s->cells[i]))
+        const struct schema_column *c = &j->o.schema->columns[j->o.columns[i]];
+
+        if (value_is_null(c->type, s->cells[i]))
             return true;
-        if (!json_cell_text(&b->part, j->o.schema->columns[j->o.columns[i]].type, s->cells[i], err))
-            return err_wrap(err, "column %s", j->o.schema->columns[j->o.columns[i]].name);
+        if (j->o.field_count == 1 && is_text(c->type, s->cells[i])) {
+            batch_add_parts(j, b, s->cells, 1);
+            return true;
+        }
+        if (!json_cell_text(&b->part, c->type, s->cells[i], err))
+            return err_wrap(err, "column %s", c->name);
         ends[i] = b->part.len;
     }
     for (uint16_t i = 0; i < j->o.field_count; i++) {

@@ -61,6 +61,49 @@ static void strings_are_escaped(void **state)
     buf_fini(&out);
 }
 
+/* Words of eight bytes are looked at as one: every place in and behind them must count. */
+static void every_length_and_place(void **state)
+{
+    static const struct {
+        uint8_t byte;
+        bool utf8;
+        const char *json;
+    } cases[] = {
+        {'"', true, "\\\""},  {'\\', true, "\\\\"},          {0x1f, true, "\\u001f"},
+        {0x20, true, " "},    {0x7f, true, "\x7f"},          {'\n', true, "\\n"},
+        {0, true, "\\u0000"}, {0x80, false, "\xef\xbf\xbd"}, {0xff, false, "\xef\xbf\xbd"},
+    };
+    struct buf out;
+    char text[48];
+    char wanted[128];
+
+    (void)state;
+    buf_init(&out, 4096);
+    for (size_t n = 1; n <= 40; n++) {
+        for (size_t at = 0; at < n; at++) {
+            for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+                memset(text, '!', n);
+                text[at] = (char)cases[i].byte;
+                snprintf(wanted, sizeof wanted, "\"%.*s%s%.*s\"", (int)at,
+                         "!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!", cases[i].json,
+                         (int)(n - at - 1), "!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!");
+                buf_reset(&out);
+                json_add_string(&out, slice_of(text, n));
+                assert_string_equal(buf_cstr(&out), wanted);
+                assert_int_equal(utf8_valid(slice_of(text, n)), cases[i].utf8);
+            }
+            if (at + 1 < n) {
+                memset(text, '#', n);
+                text[at] = '\xc3';
+                text[at + 1] = '\xa9';
+                assert_true(utf8_valid(slice_of(text, n)));
+                assert_false(utf8_valid(slice_of(text, at + 1)));
+            }
+        }
+    }
+    buf_fini(&out);
+}
+
 static void base64_and_hex(void **state)
 {
     static const struct {
@@ -170,8 +213,9 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(utf8_is_checked),        cmocka_unit_test(strings_are_escaped),
-        cmocka_unit_test(base64_and_hex),         cmocka_unit_test(numbers_come_and_go),
-        cmocka_unit_test(near_names_are_offered), cmocka_unit_test(trimmed_and_compared),
+        cmocka_unit_test(every_length_and_place), cmocka_unit_test(base64_and_hex),
+        cmocka_unit_test(numbers_come_and_go),    cmocka_unit_test(near_names_are_offered),
+        cmocka_unit_test(trimmed_and_compared),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
