@@ -1,6 +1,11 @@
 import java.nio.ByteBuffer;
 import java.nio.charset.StandardCharsets;
 import java.util.Arrays;
+import java.util.Date;
+import java.util.List;
+import java.util.Map;
+import java.util.TreeMap;
+import java.util.UUID;
 import org.apache.cassandra.config.DatabaseDescriptor;
 import org.apache.cassandra.dht.Murmur3Partitioner;
 import org.apache.cassandra.io.sstable.CQLSSTableWriter;
@@ -9,33 +14,83 @@ import org.apache.cassandra.io.sstable.CQLSSTableWriter;
  * Writes a table of ids as SSTables, in the order of their tokens, without a server: millions of rows in a minute.
  * The ids are made from their number, so every machine measures the same rows.
  *
- *   Load DIR KEYSPACE TABLE ROWS
+ *   Load DIR KEYSPACE TABLE ROWS [BIO]
+ *
+ * With BIO, the documents that direct sync is measured with: a dozen columns of mixed types, one of them a text of about
+ * BIO characters.
  */
 public class Load {
     static final String COLUMNS = "(id text PRIMARY KEY, name text, status text, updated bigint)";
+    static final String DOCS = "(id uuid PRIMARY KEY, name text, email text, bio text, status text, age int, visits bigint,"
+            + " score double, active boolean, created timestamp, tags list<text>, props map<text, text>)";
+    static final String[] WORDS = ("table river green seven copy index state winter paper number garden light market orange"
+            + " silver window caf\u00e9 na\u00efve \"quoted\" \u00fcber").split(" ");
 
     public static void main(String[] a) throws Exception {
         DatabaseDescriptor.toolInitialization(); // the settings of the node that will read them
         int rows = Integer.parseInt(a[3]);
         String table = a[1] + "." + a[2];
+        docs = a.length > 4;
+        int bio = docs ? Integer.parseInt(a[4]) : 0;
+        String columns = docs ? DOCS : COLUMNS;
+        String names = docs ? "(id, name, email, bio, status, age, visits, score, active, created, tags, props) VALUES"
+                + " (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)" : "(id, name, status, updated) VALUES (?, ?, ?, ?)";
         try (CQLSSTableWriter writer = CQLSSTableWriter.builder()
                 .inDirectory(a[0])
-                .forTable("CREATE TABLE " + table + " " + COLUMNS)
-                .using("INSERT INTO " + table + " (id, name, status, updated) VALUES (?, ?, ?, ?)")
+                .forTable("CREATE TABLE " + table + " " + columns)
+                .using("INSERT INTO " + table + " " + names)
                 .withPartitioner(Murmur3Partitioner.instance)
                 .sorted()
                 .build()) {
             for (int[] part : byToken(rows)) {
                 Integer[] order = Arrays.stream(part).boxed().toArray(Integer[]::new);
                 Arrays.sort(order, (x, y) -> Long.compare(tokens[x], tokens[y]));
-                for (int i : order)
-                    writer.addRow(id(i), "name " + i, i % 10 == 0 ? "inactive" : "active", 1700000000000L + i);
+                for (int i : order) {
+                    if (docs)
+                        writer.addRow(doc(i, bio));
+                    else
+                        writer.addRow(id(i), "name " + i, i % 10 == 0 ? "inactive" : "active", 1700000000000L + i);
+                }
             }
         }
         System.exit(0);
     }
 
+    static boolean docs;
     static long[] tokens;
+
+    static Object[] doc(int i, int bio) {
+        long r = mix(i);
+        boolean small = bio < 100;
+        Map<String, String> props = new TreeMap<>();
+        props.put("k", word(r >>> 8));
+        if (!small) {
+            props.put("lang", (r & 1) == 0 ? "en" : "de");
+            props.put("place", word(r >>> 16));
+        }
+        List<String> tags = small ? List.of(word(r >>> 24)) : List.of(word(r >>> 24), word(r >>> 32), word(r >>> 40));
+        return new Object[] {UUID.fromString(id(i)), word(r >>> 12) + " " + word(r >>> 20), "u" + i + "@x.org",
+            prose(r, bio), (r & 7) == 0 ? "closed" : "active", 18 + (int) (r >>> 50 & 63), r >>> 40, (r >>> 44) / 1000.0,
+            (r & 2) == 0, new Date(1500000000000L + (r >>> 26)), tags, props};
+    }
+
+    static String word(long r) {
+        return WORDS[(int) (r & 15)];
+    }
+
+    static String prose(long seed, int bytes) {
+        StringBuilder out = new StringBuilder(bytes + 12);
+        for (long r = seed; out.length() < bytes; r = mix(r))
+            out.append(WORDS[(int) (Long.remainderUnsigned(r, WORDS.length))]).append(' ');
+        return out.toString();
+    }
+
+    static ByteBuffer key(int i) {
+        if (!docs)
+            return ByteBuffer.wrap(id(i).getBytes(StandardCharsets.US_ASCII));
+        UUID u = UUID.fromString(id(i));
+        return ByteBuffer.allocate(16).putLong(u.getMostSignificantBits()).putLong(u.getLeastSignificantBits()).flip();
+    }
 
     /** The rows' numbers, in parts of which each has lower tokens than the next. */
     static int[][] byToken(int rows) {
@@ -44,8 +99,7 @@ public class Load {
         int[] sizes = new int[parts];
         tokens = new long[rows];
         for (int i = 0; i < rows; i++) {
-            ByteBuffer key = ByteBuffer.wrap(id(i).getBytes(StandardCharsets.US_ASCII));
-            tokens[i] = Murmur3Partitioner.instance.getToken(key).token;
+            tokens[i] = Murmur3Partitioner.instance.getToken(key(i)).token;
             sizes[part(tokens[i], shift, parts)]++;
         }
         int[][] out = new int[parts][];

@@ -2,27 +2,39 @@
  * bench/peers/sender.c - a bare sender: ready-made bodies over keep-alive connections, answers
  * thrown away.
  *
- *   sender PORT CONNECTIONS CALLS BODY_FILE     127.0.0.1; a thread per connection, one call at a
- * time on each
+ *   sender PORT CONNECTIONS CALLS BODY_FILE                127.0.0.1; a thread per connection, one
+ *                                                          call at a time on each
+ *   sender PORT CONNECTIONS CALLS BODY_FILE PATH SIZES     for _bulk: BODY_FILE holds many bodies,
+ *                                                          SIZES their lengths, one a line
  *
  * The floor for `cass2es sync` with as many workers: the same bodies, and nothing done for them.
+ * When there are more calls than bodies it begins again with the first. An answer that is not 200,
+ * or has "errors":true in front, ends it.
  */
 #include <arpa/inet.h>
+#include <fcntl.h>
 #include <netinet/tcp.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
 static struct sockaddr_in at;
-static atomic_long left;
-static char head[512];
-static size_t head_len;
-static char *body;
-static size_t body_len;
+static atomic_long next_call;
+static long calls;
+static const char *path = "/v1/data/sync", *type = "application/json";
+static const char *file; /* mapped: all bodies */
+static size_t file_len;
+static struct body {
+    const char *p;
+    size_t n;
+} *bodies;
+static long body_count;
 
 static void die(const char *what)
 {
@@ -30,24 +42,52 @@ static void die(const char *what)
     exit(3);
 }
 
-/* Reads one answer: head, then Content-Length bytes. */
+/* Reads one answer: head, then Content-Length bytes, of which only the first are looked at. */
 static void read_answer(int fd)
 {
-    char buf[8192];
-    size_t len = 0;
+    char buf[65536 + 1];
+    size_t len = 0, whole = 0, head = 0;
 
-    for (;;) {
-        ssize_t n = read(fd, buf + len, sizeof buf - len);
+    while (!head) {
+        ssize_t n = read(fd, buf + len, sizeof buf - 1 - len);
         if (n <= 0)
             die("read");
         len += (size_t)n;
         const char *end = memmem(buf, len, "\r\n\r\n", 4);
         if (!end)
             continue;
-        const char *length = memmem(buf, (size_t)(end - buf), "\r\nContent-Length:", 17);
-        size_t whole = (size_t)(end + 4 - buf) + (length ? strtoul(length + 17, NULL, 10) : 0);
-        if (len >= whole)
-            return;
+        buf[len] = 0;
+        head = (size_t)(end + 4 - buf);
+        const char *length = strcasestr(buf, "\r\ncontent-length:");
+        whole = head + (length ? strtoul(length + 17, NULL, 10) : 0);
+    }
+    if (strncmp(buf, "HTTP/1.1 200", 12) != 0 ||
+        memmem(buf + head, len - head, "\"errors\":true", 14)) {
+        fprintf(stderr, "sender: %.300s\n", buf);
+        exit(1);
+    }
+    while (len < whole) {
+        ssize_t n = read(fd, buf, sizeof buf - 1);
+        if (n <= 0)
+            die("read");
+        len += (size_t)n;
+    }
+}
+
+static void write_all(int fd, struct iovec *v, int n)
+{
+    while (n > 0) {
+        ssize_t sent = writev(fd, v, n);
+        if (sent <= 0)
+            die("write");
+        while (n > 0 && (size_t)sent >= v->iov_len) {
+            sent -= (ssize_t)v->iov_len;
+            v++, n--;
+        }
+        if (n > 0) {
+            v->iov_base = (char *)v->iov_base + sent;
+            v->iov_len -= (size_t)sent;
+        }
     }
 }
 
@@ -60,41 +100,77 @@ static void *run(void *arg)
     if (connect(fd, (struct sockaddr *)&at, sizeof at) < 0)
         die("connect");
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
-    while (atomic_fetch_sub(&left, 1) > 0) {
-        struct iovec v[] = {{head, head_len}, {body, body_len}};
+    for (long call; (call = atomic_fetch_add(&next_call, 1)) < calls;) {
+        const struct body *body = &bodies[call % body_count];
+        char head[512];
+        int head_len = snprintf(head, sizeof head,
+                                "POST %s HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: %s\r\n"
+                                "Content-Length: %zu\r\n\r\n",
+                                path, type, body->n);
+        struct iovec v[] = {{head, (size_t)head_len}, {(char *)(uintptr_t)body->p, body->n}};
 
-        if (writev(fd, v, 2) != (ssize_t)(head_len + body_len))
-            die("write");
+        write_all(fd, v, 2);
         read_answer(fd);
     }
     close(fd);
     return NULL;
 }
 
+static void map_file(const char *name)
+{
+    struct stat st;
+    int fd = open(name, O_RDONLY);
+
+    if (fd < 0 || fstat(fd, &st) < 0)
+        die(name);
+    file_len = (size_t)st.st_size;
+    file = mmap(NULL, file_len, PROT_READ, MAP_PRIVATE, fd, 0);
+    if (file == MAP_FAILED)
+        die(name);
+    close(fd);
+}
+
+static void read_sizes(const char *name)
+{
+    FILE *f = fopen(name, "r");
+    size_t at = 0, n;
+
+    if (!f)
+        die(name);
+    while (fscanf(f, "%zu", &n) == 1 && at + n <= file_len) {
+        bodies = realloc(bodies, (size_t)(body_count + 1) * sizeof *bodies);
+        bodies[body_count++] = (struct body){file + at, n};
+        at += n;
+    }
+    fclose(f);
+}
+
 int main(int argc, char **argv)
 {
     pthread_t threads[64];
 
-    if (argc != 5) {
-        fprintf(stderr, "usage: sender PORT CONNECTIONS CALLS BODY_FILE\n");
+    if (argc != 5 && argc != 7) {
+        fprintf(stderr, "usage: sender PORT CONNECTIONS CALLS BODY_FILE [PATH SIZES]\n");
         return 2;
     }
     int connections = atoi(argv[2]);
-    FILE *f = fopen(argv[4], "rb");
-    if (!f || connections < 1 || connections > 64)
-        die(argv[4]);
-    body = malloc(4 << 20);
-    body_len = fread(body, 1, 4 << 20, f);
-    fclose(f);
+    if (connections < 1 || connections > 64)
+        die(argv[2]);
+    calls = atol(argv[3]);
+    map_file(argv[4]);
+    if (argc == 7) {
+        path = argv[5];
+        type = "application/x-ndjson";
+        read_sizes(argv[6]);
+    } else {
+        bodies = malloc(sizeof *bodies);
+        bodies[body_count++] = (struct body){file, file_len};
+    }
+    if (body_count == 0)
+        die("no body");
     at = (struct sockaddr_in){.sin_family = AF_INET,
                               .sin_addr.s_addr = htonl(INADDR_LOOPBACK),
                               .sin_port = htons((uint16_t)atoi(argv[1]))};
-    head_len = (size_t)snprintf(
-        head, sizeof head,
-        "POST /v1/data/sync HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
-        "Content-Length: %zu\r\n\r\n",
-        body_len);
-    atomic_store(&left, atol(argv[3]));
     for (int i = 0; i < connections; i++)
         pthread_create(&threads[i], NULL, run, NULL);
     for (int i = 0; i < connections; i++)
