@@ -43,6 +43,22 @@ def test_rows_to_a_file_through_a_storm(program, between, table, tmp_path, seed)
     assert sorted(ids_of(out)) == list(range(ROWS))
 
 
+@pytest.mark.long
+@pytest.mark.parametrize("seed", range(1, 11))
+def test_rows_to_an_index_through_storms_on_both_sides(program, between, elastic, index, table, seed):
+    elastic.create(index, {"dynamic": "false", "properties": {"id": {"type": "integer"}}}, {"gc_deletes": "1h"})
+    slow = Fault(bytes_per_s=300e3)
+    with Storm([between.cassandra, between.elastic], seed, calm_s=(0.1, 0.6), fault_s=(0.05, 0.4), base=slow) as storm:
+        result = program.run("sync", table, "--index", index, "--json", *between.cassandra_args, *between.elastic_args, timeout=300)
+    assert result.code == 0, (result, storm.log)
+    counts = json.loads(result.out)
+    assert counts["rows"] == counts["documents"] == ROWS == counts["indexed"] + counts["stale"], (counts, storm.log)
+    docs = elastic.docs(index, 5000)
+    assert len(docs) == ROWS
+    assert all(id_ == f"{d['p']}:{d['c']}" and d["id"] == d["p"] * 20 + d["c"] for id_, d in docs.items())
+    assert len(storm.log) >= 2
+
+
 def test_a_server_that_stays_away_is_named_and_the_run_goes_on_later(program, between, table, tmp_path):
     out = tmp_path / "rows.ndjson"
     between.cassandra.set(bytes_per_s=300e3)
