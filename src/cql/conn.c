@@ -25,10 +25,10 @@ struct conn {
     bool used;
     bool broken;
     bool events_lost;
-    struct err why; /* broken: the reason */
-    struct buf raw; /* framed: segments as received */
-    struct buf in;  /* envelopes as received */
-    size_t in_used; /* of it, delivered */
+    struct err why;                 /* broken: the reason */
+    struct segment_reader segments; /* framed: it receives into `in` */
+    struct buf in;                  /* envelopes as received */
+    size_t in_used;                 /* of it, delivered */
     struct buf requests;
     struct buf out;
     size_t out_sent;
@@ -270,45 +270,52 @@ static bool deliver_all(struct conn *c, struct err *err)
 
 static bool unwrap_segments(struct conn *c, struct err *err)
 {
-    struct slice rest = buf_slice(&c->raw);
     enum frame_status status;
 
-    while ((status = segment_take(&rest, c->lz4, &c->in, err)) == FRAME_READY) {
+    while ((status = segment_next(&c->segments, &c->in, err)) == FRAME_READY) {
         /* One by one: what is packed tight may be a thousand times as long. */
         if (!deliver_all(c, err))
             return false;
     }
-    if (status == FRAME_BAD)
-        return false;
-    if (rest.n && rest.n < c->raw.len)
-        memmove(c->raw.p, rest.p, rest.n);
-    c->raw.len = rest.n;
-    return true;
+    return status != FRAME_BAD;
 }
 
-/* One read. 1: something came, 0: nothing there, -1: broken. */
-static int receive(struct conn *c, struct err *err)
+static ssize_t receive_segments(struct conn *c, struct err *err)
 {
-    struct buf *to = c->framed ? &c->raw : &c->in;
-    size_t n = READ_BYTES;
+    struct segment_room to = segment_room(&c->segments, &c->in);
+    ssize_t got = stream_read_two(c->stream, to.p, to.n, to.then, to.then_n, err);
 
-    if (c->framed) {
-        n = SEGMENT_PAYLOAD_MAX + SEGMENT_OVERHEAD_MAX;
-    } else {
-        size_t wanted = frame_bytes_wanted(buf_slice(to));
-        if (wanted > to->len + n)
-            n = wanted - to->len;
-    }
-    uint8_t *room = buf_room(to, n);
+    if (got > 0)
+        segment_received(&c->segments, (size_t)got);
+    return got;
+}
+
+static ssize_t receive_envelopes(struct conn *c, struct err *err)
+{
+    size_t n = READ_BYTES;
+    size_t wanted = frame_bytes_wanted(buf_slice(&c->in));
+
+    if (wanted > c->in.len + n)
+        n = wanted - c->in.len;
+    uint8_t *room = buf_room(&c->in, n);
     if (!room) {
         err_set(err, ERR_RETRY, "an answer is longer than %u bytes",
                 c->env->options->max_frame_bytes);
         return -1;
     }
     ssize_t got = stream_read(c->stream, room, n, err);
+    if (got > 0)
+        c->in.len += (size_t)got;
+    return got;
+}
+
+/* One read. 1: something came, 0: nothing there, -1: broken. */
+static int receive(struct conn *c, struct err *err)
+{
+    ssize_t got = c->framed ? receive_segments(c, err) : receive_envelopes(c, err);
+
     if (got <= 0)
         return (int)got;
-    to->len += (size_t)got;
     atomic_fetch_add_explicit(&c->env->counts->bytes_in, (uint64_t)got, memory_order_relaxed);
     c->silent_timeouts = 0;
     return (c->framed ? unwrap_segments(c, err) : deliver_all(c, err)) ? 1 : -1;
@@ -364,7 +371,7 @@ static void lend_memory(struct conn *c, struct call *call)
         buf_init(&call->bytes, c->in.max);
     if (call->bytes.cap > KEEP_BYTES)
         buf_fini(&call->bytes);
-    if (c->in.len || c->in.cap >= call->bytes.cap)
+    if (c->in.len || c->segments.open || c->in.cap >= call->bytes.cap)
         return;
     struct buf mine = call->bytes;
     call->bytes = c->in;
@@ -644,6 +651,7 @@ static bool log_in(struct conn *c, struct deadline until, bool *try_older, struc
     } else if (call.frame.opcode == OP_READY || call.frame.opcode == OP_AUTHENTICATE) {
         c->framed = c->version >= 5;
         c->lz4 = lz4;
+        segment_reader_init(&c->segments, lz4);
         c->logged_in = true;
         ok = call.frame.opcode == OP_READY || authenticate(c, &call, until, err);
     } else if (call.frame.opcode == OP_ERROR) {
@@ -670,7 +678,6 @@ static struct conn *open_version(const struct conn_env *env, const char *host, u
     c->env = env;
     c->version = version;
     snprintf(c->name, sizeof c->name, strchr(host, ':') ? "[%s]:%u" : "%s:%u", host, port);
-    buf_init(&c->raw, 2 * (SEGMENT_PAYLOAD_MAX + SEGMENT_OVERHEAD_MAX));
     buf_init(&c->in, (size_t)o->max_frame_bytes + FRAME_HEADER_BYTES + SEGMENT_PAYLOAD_MAX);
     buf_init(&c->requests, 64 << 20);
     buf_init(&c->out, 80 << 20);
@@ -710,7 +717,7 @@ void conn_free(struct conn *c)
     err_set(&err, ERR_RETRY, "closed");
     conn_fail(c, &err);
     stream_free(c->stream);
-    buf_fini(&c->raw);
+    segment_reader_fini(&c->segments);
     buf_fini(&c->in);
     buf_fini(&c->requests);
     buf_fini(&c->out);

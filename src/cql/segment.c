@@ -7,6 +7,8 @@ enum {
     SELF_CONTAINED = 1,
     COMPRESS_FROM_BYTES = 512, /* below it a request gains nothing worth the time */
     TRAILER_BYTES = 4,
+    ASIDE_BYTES = 16 << 10, /* received when it is not known what comes */
+    BEHIND_BYTES = 4 << 10, /* and behind a payload: its trailer, the next header, small answers */
 };
 
 /* ---- checksums --------------------------------------------------------------------------------
@@ -120,24 +122,45 @@ static enum frame_status segment_bad(struct err *err, const char *what)
     return FRAME_BAD;
 }
 
-enum frame_status segment_take(struct slice *in, bool lz4, struct buf *payload, struct err *err)
+/* Sizes from the header at the front of `in`; nothing in it is believed before its checksum. */
+static enum frame_status read_header(struct slice in, bool lz4, size_t *sent, size_t *plain,
+                                     struct err *err)
 {
     size_t head = header_bytes(lz4);
 
-    if (in->n < head + 3)
+    if (in.n < head + 3)
         return FRAME_SHORT;
-    /* Nothing in the header is believed before its checksum. */
-    if (load_le(in->p + head, 3) != segment_crc24(in->p, head))
+    if (load_le(in.p + head, 3) != segment_crc24(in.p, head))
         return segment_bad(err, "header's checksum is wrong");
-    uint64_t header = load_le(in->p, head);
-    size_t sent = header & SEGMENT_PAYLOAD_MAX;
-    size_t plain = lz4 ? header >> 17 & SEGMENT_PAYLOAD_MAX : 0;
+    uint64_t header = load_le(in.p, head);
+    *sent = header & SEGMENT_PAYLOAD_MAX;
+    *plain = lz4 ? header >> 17 & SEGMENT_PAYLOAD_MAX : 0;
+    return FRAME_READY;
+}
+
+static enum frame_status check_payload(struct slice payload, const uint8_t *trailer,
+                                       struct err *err)
+{
+    if (load_le(trailer, TRAILER_BYTES) != segment_crc32(payload))
+        return segment_bad(err, "payload's checksum is wrong");
+    return FRAME_READY;
+}
+
+enum frame_status segment_take(struct slice *in, bool lz4, struct buf *payload, struct err *err)
+{
+    size_t head = header_bytes(lz4);
+    size_t sent;
+    size_t plain;
+    enum frame_status status = read_header(*in, lz4, &sent, &plain, err);
+
+    if (status != FRAME_READY)
+        return status;
     size_t whole = head + 3 + sent + TRAILER_BYTES;
     if (in->n < whole)
         return FRAME_SHORT;
     struct slice body = slice_of(in->p + head + 3, sent);
-    if (load_le(body.p + sent, TRAILER_BYTES) != segment_crc32(body))
-        return segment_bad(err, "payload's checksum is wrong");
+    if (check_payload(body, body.p + sent, err) == FRAME_BAD)
+        return FRAME_BAD;
 
     uint8_t *to = buf_room(payload, plain ? plain : sent);
     if (!to)
@@ -152,6 +175,99 @@ enum frame_status segment_take(struct slice *in, bool lz4, struct buf *payload, 
         payload->len += sent;
     }
     *in = slice_of(in->p + whole, in->n - whole);
+    return FRAME_READY;
+}
+
+/* ---- receiving --------------------------------------------------------------------------------
+ */
+
+void segment_reader_init(struct segment_reader *r, bool lz4)
+{
+    *r = (struct segment_reader){.lz4 = lz4};
+    buf_init(&r->raw, 2 * (SEGMENT_PAYLOAD_MAX + SEGMENT_OVERHEAD_MAX));
+}
+
+void segment_reader_fini(struct segment_reader *r)
+{
+    buf_fini(&r->raw);
+}
+
+static struct slice raw_rest(const struct segment_reader *r)
+{
+    return r->raw.p ? slice_of(r->raw.p + r->used, r->raw.len - r->used) : SLICE_NULL;
+}
+
+struct segment_room segment_room(struct segment_reader *r, struct buf *payload)
+{
+    struct segment_room room = {0};
+
+    if (r->used) {
+        memmove(r->raw.p, r->raw.p + r->used, r->raw.len - r->used);
+        r->raw.len -= r->used;
+        r->used = 0;
+    }
+    if (r->open && r->got < r->expected) {
+        room.p = payload->p + payload->len + r->got;
+        room.n = r->expected - r->got;
+        room.then_n = BEHIND_BYTES;
+        room.then = buf_room(&r->raw, room.then_n);
+    } else {
+        room.n = r->lz4 ? SEGMENT_PAYLOAD_MAX + SEGMENT_OVERHEAD_MAX : ASIDE_BYTES;
+        room.p = buf_room(&r->raw, room.n);
+    }
+    return room;
+}
+
+void segment_received(struct segment_reader *r, size_t n)
+{
+    size_t missing = r->open ? r->expected - r->got : 0;
+    size_t in_place = n < missing ? n : missing;
+
+    r->got += in_place;
+    r->raw.len += n - in_place;
+}
+
+static enum frame_status open_segment(struct segment_reader *r, struct buf *payload,
+                                      struct err *err)
+{
+    struct slice rest = raw_rest(r);
+    size_t plain;
+    enum frame_status status = read_header(rest, false, &r->expected, &plain, err);
+
+    if (status != FRAME_READY)
+        return status;
+    uint8_t *to = buf_room(payload, r->expected);
+    if (!to)
+        return segment_bad(err, "does not fit in the memory for answers");
+    size_t head = header_bytes(false) + 3;
+    r->got = rest.n - head < r->expected ? rest.n - head : r->expected;
+    if (r->got)
+        memcpy(to, rest.p + head, r->got);
+    r->used += head + r->got;
+    r->open = true;
+    return FRAME_READY;
+}
+
+enum frame_status segment_next(struct segment_reader *r, struct buf *payload, struct err *err)
+{
+    struct slice rest = raw_rest(r);
+    enum frame_status status;
+
+    if (r->lz4) {
+        status = segment_take(&rest, true, payload, err);
+        r->used = r->raw.len - rest.n;
+        return status;
+    }
+    if (!r->open && (status = open_segment(r, payload, err)) != FRAME_READY)
+        return status;
+    rest = raw_rest(r);
+    if (r->got < r->expected || rest.n < TRAILER_BYTES)
+        return FRAME_SHORT;
+    if (check_payload(slice_of(payload->p + payload->len, r->expected), rest.p, err) == FRAME_BAD)
+        return FRAME_BAD;
+    r->used += TRAILER_BYTES;
+    r->open = false;
+    payload->len += r->expected;
     return FRAME_READY;
 }
 

@@ -36,6 +36,37 @@ void segment_encode(struct buf *out, struct slice envelopes, bool lz4);
  */
 enum frame_status segment_take(struct slice *in, bool lz4, struct buf *payload, struct err *err);
 
+/*
+ * Segments as they come from a socket. A plain payload is received where it belongs, behind what
+ * `payload` holds, and only headers, trailers and what came along with them are copied; LZ4 is
+ * received aside. While `open`, the memory of `payload` may be neither exchanged nor added to.
+ */
+struct segment_reader {
+    struct buf raw; /* received, not yet understood; its first `used` bytes are done with */
+    size_t used;
+    bool lz4;
+    bool open;       /* plain: a header was read, its payload is on the way */
+    size_t expected; /* of that payload */
+    size_t got;      /* of it, behind payload->len */
+};
+
+void segment_reader_init(struct segment_reader *r, bool lz4);
+void segment_reader_fini(struct segment_reader *r);
+
+struct segment_room {
+    uint8_t *p;
+    size_t n;
+    uint8_t *then; /* when p's n bytes are full */
+    size_t then_n; /* may be 0 */
+};
+
+/* Where the next bytes belong; room for at least one. */
+struct segment_room segment_room(struct segment_reader *r, struct buf *payload);
+/* n bytes were put there. Then ask segment_next() until it is short. */
+void segment_received(struct segment_reader *r, size_t n);
+/* Appends one more payload that is complete, as segment_take() does. */
+enum frame_status segment_next(struct segment_reader *r, struct buf *payload, struct err *err);
+
 /* A v4 body: 4 bytes of length in front, then an LZ4 block. False, nothing added, when it would not
  * get shorter: send it as it is, without FRAME_COMPRESSED. */
 bool body_compress(struct buf *out, struct slice body);

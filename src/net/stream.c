@@ -8,6 +8,7 @@
 #include <poll.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #include "net/resolve.h"
@@ -200,11 +201,18 @@ static ssize_t tls_moved(enum tls_result r, const size_t *done, short *events)
 
 ssize_t stream_read(struct stream *s, void *p, size_t n, struct err *err)
 {
+    return stream_read_two(s, p, n, NULL, 0, err);
+}
+
+ssize_t stream_read_two(struct stream *s, void *p, size_t n, void *then, size_t then_n,
+                        struct err *err)
+{
     size_t done = 0;
 
-    if (s->tls)
+    if (s->tls) /* a record at a time */
         return tls_moved(tls_read(s->tls, p, n, &done, err), &done, &s->read_events);
-    ssize_t got = recv(s->fd, p, n, 0);
+    struct iovec places[] = {{.iov_base = p, .iov_len = n}, {.iov_base = then, .iov_len = then_n}};
+    ssize_t got = then_n ? readv(s->fd, places, 2) : recv(s->fd, p, n, 0);
     if (got > 0)
         return got;
     if (got == 0)

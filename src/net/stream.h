@@ -57,6 +57,9 @@ AUTO_DEFINE(stream);
 /* Up to n (> 0) bytes that are there now: their number, 0 when none are, -1 with err (ERR_RETRY:
  * closed or broken). */
 ssize_t stream_read(struct stream *s, void *p, size_t n, struct err *err);
+/* The same into two places, the first of which (n > 0) is filled first. */
+ssize_t stream_read_two(struct stream *s, void *p, size_t n, void *then, size_t then_n,
+                        struct err *err);
 /* Takes what the socket takes now; the same results. */
 ssize_t stream_write(struct stream *s, const void *p, size_t n, struct err *err);
 

@@ -23,6 +23,43 @@ static void take_all(struct slice in, bool lz4)
     buf_fini(&payload);
 }
 
+/* As from a socket, in pieces of up to `most` bytes: the same as at once. */
+static void take_pieces(struct slice in, bool lz4, size_t most)
+{
+    struct segment_reader r;
+    struct buf payload;
+    struct buf whole;
+    struct err err = {0};
+    struct slice rest = in;
+    enum frame_status status = FRAME_SHORT;
+    enum frame_status whole_status;
+
+    segment_reader_init(&r, lz4);
+    buf_init(&payload, PAYLOAD_MAX);
+    buf_init(&whole, PAYLOAD_MAX);
+    while (in.n && status != FRAME_BAD) {
+        struct segment_room room = segment_room(&r, &payload);
+        size_t n = most < in.n ? most : in.n;
+        n = n < room.n + room.then_n ? n : room.n + room.then_n;
+        memcpy(room.p, in.p, n < room.n ? n : room.n);
+        if (n > room.n)
+            memcpy(room.then, in.p + room.n, n - room.n);
+        segment_received(&r, n);
+        in = slice_of(in.p + n, in.n - n);
+        while ((status = segment_next(&r, &payload, &err)) == FRAME_READY)
+            ;
+    }
+    while ((whole_status = segment_take(&rest, lz4, &whole, &err)) == FRAME_READY)
+        ;
+    /* Only that a payload has no room is seen before it is there. */
+    if (whole.len + SEGMENT_PAYLOAD_MAX <= PAYLOAD_MAX)
+        ensure(status == whole_status);
+    ensure(slice_eq(buf_slice(&payload), buf_slice(&whole)));
+    segment_reader_fini(&r);
+    buf_fini(&payload);
+    buf_fini(&whole);
+}
+
 /* A header and checksums that are right, whatever the payload is. */
 static void take_as_payload(struct slice in, bool lz4)
 {
@@ -37,6 +74,7 @@ static void take_as_payload(struct slice in, bool lz4)
     buf_add_slice(&wire, in);
     add_le(&wire, segment_crc32(in), 4);
     take_all(buf_slice(&wire), lz4);
+    take_pieces(buf_slice(&wire), lz4, in.n % 97 + 1);
     buf_fini(&wire);
 }
 
@@ -93,6 +131,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     switch (how >> 1 & 3) {
     case 0:
         take_all(in, how & 1);
+        take_pieces(in, how & 1, 1u << (how >> 3));
         break;
     case 1:
         take_as_payload(in, how & 1);
