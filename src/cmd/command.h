@@ -11,6 +11,7 @@
 #include "base/clock.h"
 #include "base/err.h"
 #include "config/options.h"
+#include "sink/elastic.h"
 
 /* Exit codes; a run's verdict is one of them. */
 enum exit_code {
@@ -31,6 +32,7 @@ struct context {
     struct cancel cancel; /* level 1 at the first SIGINT or SIGTERM, 2 at the second */
     int argc;             /* the command line as given, secret values overwritten, to show how to */
     char **argv;          /* go on; argv[0] is the program */
+    struct elastic_shared elastic;
 };
 
 struct command {

@@ -103,12 +103,21 @@ struct schema *connect_table(const struct config *c, struct cql_cluster *cluster
 
 void connect_elastic(const struct config *c, struct context *ctx, struct elastic_options *out)
 {
+    static const enum elastic_compress modes[] = {[COMPRESS_AUTO] = ELASTIC_AUTO,
+                                                  [COMPRESS_OFF] = ELASTIC_PLAIN,
+                                                  [COMPRESS_GZIP] = ELASTIC_GZIP};
+
     *out = (struct elastic_options){
         .urls = c->elastic.urls,
         .username = c->elastic.username,
         .password = secret_text(&c->elastic.password),
         .api_key = secret_text(&c->elastic.api_key),
+        .bearer = secret_text(&c->elastic.bearer),
         .ca_file = c->elastic.ca_file,
+        .cert_file = c->elastic.cert_file,
+        .key_file = c->elastic.key_file,
+        .compress = modes[c->elastic.compress],
+        .shared = &ctx->elastic,
         .connect_timeout_ms = (int)c->http.connect_timeout_ms,
         .request_timeout_ms = (int)c->http.request_timeout_ms,
         .clock = &ctx->clock,

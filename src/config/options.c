@@ -339,10 +339,37 @@ const struct option config_options[] = {
         .help = "File that holds the API key.",
     },
     {
+        .name = "elastic.bearer",
+        FIELD(OPT_SECRET, elastic.bearer), .value = "TEXT", .commands = READS,
+        .secret_file = "elastic.bearer_file",
+        .help = "Bearer token, in place of user and password.",
+    },
+    {
+        .name = "elastic.bearer_file",
+        FIELD(OPT_STRING, elastic.bearer_file), .value = "FILE", .commands = READS,
+        .help = "File that holds the bearer token.",
+    },
+    {
         .name = "elastic.ca_file",
         FIELD(OPT_STRING, elastic.ca_file), .value = "FILE", .def_shown = "the system's",
         .commands = READS,
         .help = "PEM file of the authorities that may sign Elasticsearch's certificate.",
+    },
+    {
+        .name = "elastic.cert_file",
+        FIELD(OPT_STRING, elastic.cert_file), .value = "FILE", .commands = READS,
+        .help = "PEM file of the client certificate to show to Elasticsearch.",
+    },
+    {
+        .name = "elastic.key_file",
+        FIELD(OPT_STRING, elastic.key_file), .value = "FILE", .commands = READS,
+        .help = "PEM file of its key, where the certificate's file does not hold it.",
+    },
+    {
+        .name = "elastic.compress", .flag = "compress",
+        FIELD(OPT_ENUM, elastic.compress), .def = "auto", .choices = WORDS("auto", "off", "gzip"),
+        .commands = READS,
+        .help = "Compression of bulk requests; auto packs them where the link is slower than that.",
     },
 
     /* ---- mapping */

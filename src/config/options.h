@@ -25,6 +25,7 @@
 enum config_compression { COMPRESSION_NONE, COMPRESSION_LZ4 };
 enum config_id_form { ID_FORM_AUTO, ID_FORM_STRING, ID_FORM_OBJECT, ID_FORM_OBJECT_PER_BLOCK };
 enum config_progress { PROGRESS_AUTO, PROGRESS_BAR, PROGRESS_PLAIN, PROGRESS_NONE };
+enum config_compress { COMPRESS_AUTO, COMPRESS_OFF, COMPRESS_GZIP };
 enum config_dialect { DIALECT_AUTO, DIALECT_LMS, DIALECT_USERORG };
 /* log.level and log.format have the values of enum log_level and enum log_format (base/log.h). */
 
@@ -107,7 +108,12 @@ struct config {
         const char *password_file;
         struct secret api_key;
         const char *api_key_file;
+        struct secret bearer;
+        const char *bearer_file;
         const char *ca_file;
+        const char *cert_file;
+        const char *key_file;
+        int compress; /* enum config_compress */
     } elastic;
     struct {
         const char *const *files; /* a file, or a profile's name such as sunbird/batch */

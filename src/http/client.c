@@ -7,14 +7,20 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-enum { POLL_MS = 1000, URL_SHOWN_BYTES = 200 };
+enum {
+    POLL_MS = 1000,
+    URL_SHOWN_BYTES = 200,
+    UPLOAD_BYTES = 256 << 10, /* handed to the kernel at once; curl makes it at the first need */
+};
 
 struct http_client {
     CURLM *multi; /* keeps the connections */
     CURL *easy;
     struct curl_slist *headers; /* of the call under way */
     struct buf answer;
-    unsigned tries;      /* of the call under way: requests begun */
+    unsigned tries; /* of the call under way: requests begun */
+    size_t body_bytes;
+    int64_t sent_us;     /* of the clock: when the last byte of the body went; 0: not yet */
     char *authorization; /* "Authorization: ..."; a secret */
     struct clock *clock;
     struct cancel *cancel;
@@ -93,6 +99,7 @@ struct http_client *http_client_new(const struct http_options *o, struct err *er
     curl_easy_setopt(c->easy, CURLOPT_FOLLOWLOCATION, 0L);
     curl_easy_setopt(c->easy, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1);
     curl_easy_setopt(c->easy, CURLOPT_TCP_NODELAY, 1L);
+    curl_easy_setopt(c->easy, CURLOPT_UPLOAD_BUFFERSIZE, (long)UPLOAD_BYTES);
     curl_easy_setopt(c->easy, CURLOPT_TCP_KEEPALIVE, 1L);
     curl_easy_setopt(c->easy, CURLOPT_ERRORBUFFER, c->why);
     curl_easy_setopt(c->easy, CURLOPT_WRITEFUNCTION, on_answer);
@@ -180,6 +187,17 @@ static void set_method(struct http_client *c, const struct http_request *r)
         curl_easy_setopt(c->easy, CURLOPT_CUSTOMREQUEST, r->method);
 }
 
+static void note_upload(struct http_client *c)
+{
+    curl_off_t gone = 0;
+
+    if (c->sent_us || !c->body_bytes)
+        return;
+    curl_easy_getinfo(c->easy, CURLINFO_SIZE_UPLOAD_T, &gone);
+    if ((size_t)gone >= c->body_bytes)
+        c->sent_us = clock_mono_us(c->clock);
+}
+
 /* Until the transfer has ended; false when it was cancelled. */
 static bool transfer(struct http_client *c, CURLcode *result)
 {
@@ -195,6 +213,7 @@ static bool transfer(struct http_client *c, CURLcode *result)
             *result = CURLE_OUT_OF_MEMORY;
             return true;
         }
+        note_upload(c);
         if (!running)
             break;
         if (c->cancel)
@@ -299,7 +318,19 @@ static void copy_text(char *out, size_t room, const char *text)
     snprintf(out, room, "%s", text ? text : "");
 }
 
-static void take_answer(struct http_client *c, int64_t took_ms, struct http_answer *out)
+/* Connecting aside. */
+static int64_t upload_us(struct http_client *c, int64_t start_us)
+{
+    curl_off_t begun_us = 0;
+
+    if (!c->sent_us)
+        return 0;
+    curl_easy_getinfo(c->easy, CURLINFO_PRETRANSFER_TIME_T, &begun_us);
+    int64_t us = c->sent_us - start_us - (int64_t)begun_us;
+    return us > 0 ? us : 1;
+}
+
+static void take_answer(struct http_client *c, int64_t start_us, struct http_answer *out)
 {
     long status = 0;
     long connects = 0;
@@ -316,7 +347,8 @@ static void take_answer(struct http_client *c, int64_t took_ms, struct http_answ
         .status = (int)status,
         .body = slice_of(c->answer.p ? c->answer.p : (const uint8_t *)"", c->answer.len),
         .retry_after_ms = retry_after_s > 0 ? (int64_t)retry_after_s * 1000 : -1,
-        .took_ms = took_ms,
+        .took_ms = (clock_mono_us(c->clock) - start_us) / 1000,
+        .upload_us = upload_us(c, start_us),
         .new_connection = connects > 0,
     };
     copy_text(out->content_type, sizeof out->content_type, type);
@@ -326,13 +358,15 @@ static void take_answer(struct http_client *c, int64_t took_ms, struct http_answ
 bool http_call(struct http_client *c, const struct http_request *r, struct http_answer *out,
                bool *sent, struct err *err)
 {
-    int64_t start_ms = clock_mono_ms(c->clock);
+    int64_t start_us = clock_mono_us(c->clock);
     CURLcode code = CURLE_OK;
     long request_bytes = 0;
 
     buf_reset(&c->answer);
     c->why[0] = '\0';
     c->tries = 0;
+    c->body_bytes = r->body.n;
+    c->sent_us = 0;
     set_headers(c, r);
     set_method(c, r);
     curl_easy_setopt(c->easy, CURLOPT_URL, r->url);
@@ -344,7 +378,7 @@ bool http_call(struct http_client *c, const struct http_request *r, struct http_
     if (sent)
         *sent = request_bytes > 0;
     if (ended && code == CURLE_OK)
-        take_answer(c, clock_mono_ms(c->clock) - start_ms, out);
+        take_answer(c, start_us, out);
     else if (ended)
         explain(c, r, code, err);
     else

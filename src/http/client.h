@@ -51,6 +51,8 @@ struct http_answer {
     char location[256];     /* of a redirect */
     int64_t retry_after_ms; /* -1: not said */
     int64_t took_ms;
+    int64_t upload_us; /* of that, until the last byte of the request was handed to the kernel; 0
+                          without a body */
     bool new_connection;
 };
 

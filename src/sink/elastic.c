@@ -38,6 +38,8 @@ static bool check_url(const char *url, struct err *err)
 
 struct elastic *elastic_new(const struct elastic_options *o, struct err *err)
 {
+    static const enum gzip_mode gzip_modes[] = {
+        [ELASTIC_PLAIN] = GZIP_OFF, [ELASTIC_AUTO] = GZIP_AUTO, [ELASTIC_GZIP] = GZIP_ON};
     struct elastic *e;
     size_t count = 0;
 
@@ -51,12 +53,13 @@ struct elastic *elastic_new(const struct elastic_options *o, struct err *err)
     e = xalloc(sizeof *e);
     e->o = *o;
     e->node_count = count;
-    e->major = o->major ? o->major : 7;
-    e->node = o->spread ? atomic_fetch_add(o->spread, 1) % count : 0;
+    e->shared = o->shared ? o->shared : &e->own;
+    e->node = atomic_fetch_add(&e->shared->workers, 1) % count;
     e->body_max = SIZE_MAX;
     elastic_set_body_bytes(e, o->body_bytes);
     e->retry_after_ms = -1;
     arena_init(&e->mem, ANSWER_MEMORY);
+    gzip_init(&e->gzip, gzip_modes[o->compress], o->clock);
     if (o->api_key && o->api_key[0])
         e->authorization = xsprintf("ApiKey %s", o->api_key);
     else if (o->bearer && o->bearer[0])
@@ -91,6 +94,7 @@ void elastic_free(struct elastic *e)
     if (e->authorization)
         explicit_bzero(e->authorization, strlen(e->authorization));
     free(e->authorization);
+    gzip_fini(&e->gzip);
     arena_fini(&e->mem);
     free(e);
 }
@@ -164,6 +168,11 @@ void elastic_read_problem(struct elastic *e, const struct http_answer *a,
         snprintf(out->reason, sizeof out->reason, "http_%d", a->status);
 }
 
+bool elastic_has_types(const struct elastic *e)
+{
+    return atomic_load_explicit(&e->shared->major, memory_order_relaxed) == 6;
+}
+
 const char *elastic_url(const struct elastic *e)
 {
     return e->o.urls[e->node];
@@ -193,6 +202,7 @@ static bool node_is_ill(int status)
 bool elastic_call(struct elastic *e, const struct elastic_request *r, struct http_answer *a,
                   struct err *err)
 {
+    static const char *const packed[] = {"Content-Encoding: gzip", NULL};
     char url[URL_BYTES];
 
     e->retry_after_ms = -1;
@@ -206,7 +216,8 @@ bool elastic_call(struct elastic *e, const struct elastic_request *r, struct htt
         struct http_request request = {.method = r->method,
                                        .url = url,
                                        .content_type = r->body.n ? r->content_type : NULL,
-                                       .body = r->body};
+                                       .body = r->body,
+                                       .headers = r->packed ? packed : NULL};
         if (!http_call(e->http, &request, a, &sent, err)) {
             if (err->kind == ERR_REJECT && r->writes)
                 err->kind = ERR_RETRY; /* an endless answer: what was done is unknown */

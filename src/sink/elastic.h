@@ -26,6 +26,12 @@
 
 enum elastic_compress { ELASTIC_PLAIN, ELASTIC_AUTO /* as the link wants it */, ELASTIC_GZIP };
 
+/* What all elastics of a process have in common; zeroed at first. Threads: any. */
+struct elastic_shared {
+    atomic_uint workers; /* so far: each begins with another node */
+    atomic_int major;    /* of the server; 0: not known yet, taken for 7 or later */
+};
+
 /* Everything borrowed for the life of the elastic. */
 struct elastic_options {
     const char *const *urls; /* "http://host:9200[/prefix]"; NULL-terminated */
@@ -36,13 +42,12 @@ struct elastic_options {
     const char *ca_file;   /* NULL: the system's */
     const char *cert_file; /* PEM, the client's; NULL: none */
     const char *key_file;  /* of cert_file; NULL: in cert_file */
-    int major;             /* of the server, as elastic_identify() found; 0: 7 or later */
     enum elastic_compress compress;
-    int connect_timeout_ms;  /* 0: 5000 */
-    int request_timeout_ms;  /* 0: 60000 */
-    size_t body_bytes;       /* largest body sent unless one document is larger; 0: 1 MiB */
-    size_t max_answer_bytes; /* 0: 64 MiB */
-    atomic_uint *spread;     /* shared by all workers: the next one's first node; NULL: the first */
+    int connect_timeout_ms;        /* 0: 5000 */
+    int request_timeout_ms;        /* 0: 60000 */
+    size_t body_bytes;             /* largest body sent unless one document is larger; 0: 1 MiB */
+    size_t max_answer_bytes;       /* 0: 64 MiB */
+    struct elastic_shared *shared; /* NULL: it has its own */
     struct clock *clock;
     struct cancel *cancel; /* may be NULL */
 };
@@ -75,8 +80,8 @@ struct elastic_version {
     char text[64];
 };
 
-/* Who is there: Elasticsearch 6.8, 7, 8 or OpenSearch 2, 3; ERR_USER for others. This elastic's
- * paths are that version's from then on; others take it as elastic_options.major. */
+/* Who is there: Elasticsearch 6.8, 7, 8 or OpenSearch 2, 3; ERR_USER for others. The paths
+ * of this one, and of all that share with it, are that version's from then on. */
 bool elastic_identify(struct elastic *e, struct elastic_version *out, struct err *err);
 /* ERR_USER unless the name is one index, or an alias of exactly one: says how to create it. */
 bool elastic_check_index(struct elastic *e, const char *index, struct err *err);
@@ -191,9 +196,11 @@ struct elastic_sent {
 };
 
 /*
- * Sends all actions, in bodies of at most body_bytes; every item gets its verdict. A 413 halves the
- * body size for good, a 400 for the whole body is narrowed down to the line that earns it. After an
- * err, items that were answered before it keep their verdicts, the others are ELASTIC_OPEN.
+ * Sends all actions, in bodies of at most body_bytes (a lean bulk is one body, as large as the
+ * caller made it, unless the server has taught otherwise); every item gets its verdict. A 413
+ * halves the body size for good, a 400 for the whole body is narrowed down to the line that earns
+ * it. After an err, items that were answered before it keep their verdicts, the others are
+ * ELASTIC_OPEN.
  */
 bool elastic_bulk_send(struct elastic *e, const struct elastic_target *t, struct elastic_bulk *b,
                        struct elastic_sent *sent, struct err *err);

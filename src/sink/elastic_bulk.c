@@ -20,7 +20,7 @@ static void add_path(const struct elastic *e, const struct elastic_target *t, co
     size_t n;
 
     elastic_index_path(out, ELASTIC_PATH_BYTES / 2, t->index, "");
-    if (e->major < 7) {
+    if (elastic_has_types(e)) {
         n = strlen(out);
         elastic_index_path(out + n, ELASTIC_PATH_BYTES / 4, t->type ? t->type : "_doc", "");
     }
@@ -195,6 +195,7 @@ struct sending {
     struct elastic_bulk *bulk;
     struct elastic_sent *sent;
     char path[ELASTIC_PATH_BYTES];
+    size_t wire_bytes; /* of the request at hand */
 };
 
 static bool reject_one(struct sending *s, const struct http_answer *a, struct elastic_item *item)
@@ -218,22 +219,29 @@ static bool reject_one(struct sending *s, const struct http_answer *a, struct el
 
 static bool post(struct sending *s, struct slice body, struct http_answer *a, struct err *err)
 {
-    struct elastic_request r = {.method = "POST",
-                                .path = s->path,
-                                .content_type = "application/x-ndjson",
-                                .body = body,
-                                .writes = true};
+    struct elastic_request r = {
+        .method = "POST", .path = s->path, .content_type = "application/x-ndjson", .writes = true};
     int64_t start_ms = clock_mono_ms(s->e->o.clock);
 
     s->sent->requests++;
     s->sent->bytes += body.n;
-    s->sent->wire_bytes += body.n;
+    r.body = gzip_body(&s->e->gzip, body, &r.packed);
+    s->wire_bytes = r.body.n;
+    s->sent->wire_bytes += r.body.n;
     bool ok = elastic_call(s->e, &r, a, err);
     s->sent->took_ms += clock_mono_ms(s->e->o.clock) - start_ms;
     return ok;
 }
 
-static bool read_answer(struct sending *s, struct slice text, size_t from, size_t to,
+/* What the answer took beyond the server's own work is the link's, and a busy server's. */
+static void note_speed(struct sending *s, const struct http_answer *a, int64_t server_ms)
+{
+    int64_t link_us = server_ms < 0 ? a->upload_us : (a->took_ms - server_ms) * 1000;
+
+    gzip_sent(&s->e->gzip, s->wire_bytes, link_us > a->upload_us ? link_us : a->upload_us);
+}
+
+static bool read_answer(struct sending *s, const struct http_answer *a, size_t from, size_t to,
                         struct err *err)
 {
     struct elastic_answer answer = {.items = s->bulk->items + from,
@@ -243,7 +251,8 @@ static bool read_answer(struct sending *s, struct slice text, size_t from, size_
                                     .mem = &s->e->mem};
 
     arena_reset(&s->e->mem);
-    bool ok = elastic_read_bulk(text, &answer, err);
+    bool ok = elastic_read_bulk(a->body, &answer, err);
+    note_speed(s, a, answer.took_ms);
     if (answer.took_ms > 0)
         s->sent->server_ms += answer.took_ms;
     for (size_t i = from; i < to; i++)
@@ -264,7 +273,7 @@ static bool send_range(struct sending *s, size_t from, size_t to, struct err *er
         return err_wrap(err, "_bulk");
     }
     if (a.status == 200)
-        return read_answer(s, a.body, from, to, err);
+        return read_answer(s, &a, from, to, err);
     if (a.status != 400 && a.status != 413 && a.status != 500)
         return elastic_fail(s->e, &a, ERR_USER, err);
     size_t half = (end - begin) / 2;
@@ -277,9 +286,9 @@ static bool send_range(struct sending *s, size_t from, size_t to, struct err *er
     return send_range(s, from, mid, err) && send_range(s, mid, to, err);
 }
 
-static size_t body_limit(const struct elastic *e)
+static size_t body_limit(const struct elastic *e, bool lean)
 {
-    return e->body_bytes < e->body_max ? e->body_bytes : e->body_max;
+    return !lean && e->body_bytes < e->body_max ? e->body_bytes : e->body_max;
 }
 
 static void add_query(const struct elastic_target *t, bool lean, char path[ELASTIC_PATH_BYTES])
@@ -307,7 +316,7 @@ bool elastic_bulk_send(struct elastic *e, const struct elastic_target *t, struct
         b->items[i].verdict = ELASTIC_OPEN;
     for (size_t from = 0, to; from < b->count; from = to) {
         for (to = from + 1; to < b->count; to++)
-            if (b->items[to].line_end - b->items[from].line_begin > body_limit(e))
+            if (b->items[to].line_end - b->items[from].line_begin > body_limit(e, b->lean))
                 break;
         if (send_range(&s, from, to, err))
             continue;

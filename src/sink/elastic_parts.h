@@ -4,6 +4,7 @@
 #pragma once
 #include "http/client.h"
 #include "sink/elastic.h"
+#include "sink/gzip.h"
 
 enum {
     ELASTIC_PATH_BYTES = 2048,
@@ -18,11 +19,15 @@ struct elastic {
     size_t node;       /* the one in use */
     size_t body_bytes; /* as asked for */
     size_t body_max;   /* as the server has taught us */
-    int major;
+    struct elastic_shared own;
+    struct elastic_shared *shared;
     int64_t retry_after_ms;
     struct arena mem; /* of one answer */
+    struct gzip gzip;
 };
 
+/* Elasticsearch 6: a type stands in paths. */
+bool elastic_has_types(const struct elastic *e);
 /* The address in use, for messages. */
 const char *elastic_url(const struct elastic *e);
 /*
@@ -33,6 +38,7 @@ struct elastic_request {
     const char *method, *path;
     const char *content_type; /* of the body */
     struct slice body;        /* empty: none */
+    bool packed;              /* body is gzip */
     bool writes;
 };
 bool elastic_call(struct elastic *e, const struct elastic_request *r, struct http_answer *a,

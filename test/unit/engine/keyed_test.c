@@ -1036,8 +1036,10 @@ static void checks(void **state)
         {"{\"version\":{\"number\":\"2.19.1\",\"distribution\":\"opensearch\"}}", NULL, one, NULL},
         {NULL, "{\"nodes\":{\"a\":{\"version\":\"8.19.0\"}}}", one, NULL},
         {NULL, NULL, one, NULL},
-        {"{\"version\":{\"number\":\"6.8.23\"}}", NULL, one,
-         "http://one:9200 is Elasticsearch 6.8.23, which is not supported yet; 7 or later is"},
+        {"{\"version\":{\"number\":\"6.8.23\"}}", NULL, one, NULL},
+        {"{\"version\":{\"number\":\"6.7.2\"}}", NULL, one,
+         "http://one:9200 is Elasticsearch 6.7.2, which is not supported; Elasticsearch 6.8, 7 and "
+         "8 are, and OpenSearch 2 and 3"},
         {"<html>", NULL, one, "http://one:9200 is not Elasticsearch or OpenSearch"},
         {"[]", NULL, one, "http://one:9200 is not Elasticsearch or OpenSearch"},
         {seven, NULL, NULL,
