@@ -28,8 +28,7 @@ static const char *const top_words[] = {
 static const char *const top_later[] = {"extends", "where", "rows", "missing", NULL};
 static const char *const source_words[] = {"keyspace", "table", "key", NULL};
 static const char *const source_later[] = {"where", "rows", NULL};
-static const char *const target_words[] = {"index", "id", NULL};
-static const char *const target_later[] = {"type", "routing", "pipeline", NULL};
+static const char *const target_words[] = {"index", "id", "type", "routing", "pipeline", NULL};
 static const char *const step_words[] = {"copy", "const", "drop", NULL};
 static const char *const step_later[] = {"parse_json", "parse_json_values",
                                          "to_json",    "lookup",
@@ -42,8 +41,8 @@ static const char *const step_later[] = {"parse_json", "parse_json_values",
                                          "rows",       NULL};
 static const char *const nulls_words[] = {"keep", "omit", NULL};
 static const char *const timestamp_words[] = {"iso_ms_utc", NULL};
-static const char *const versioning_words[] = {"sequence", NULL};
-static const char *const versioning_later[] = {"read_time", "write_time", "none", NULL};
+static const char *const versioning_words[] = {"read_time", "sequence", "none", NULL};
+static const char *const versioning_later[] = {"write_time", NULL};
 static const char *const none[] = {NULL};
 
 /* ---- errors ------------------------------------------------------------------------------------
@@ -55,6 +54,9 @@ static bool fail_at(const char *path, struct place at, struct err *err, const ch
     char text[400];
 
     vsnprintf(text, sizeof text, fmt, args);
+    if (!*path) /* the default mapping: there is nothing to point at */
+        return err_set(err, ERR_USER, "%s; cass2es init writes a mapping file to say more by",
+                       text);
     return err_set(err, ERR_USER, "%s:%u:%u: %s", path, at.line, at.column, text);
 }
 
@@ -299,11 +301,14 @@ static bool read_target(struct tree *t, const yaml_node_t *n, struct mapping *m,
     each_pair(pair, n)
     {
         const yaml_node_t *key = node(t, pair->key), *value = node(t, pair->value);
-        if (!check_word(t, key, "key of target", scalar(key), target_words, target_later, err))
+        struct mapping_name *const places[] = {&m->index, &m->id, &m->type, &m->routing,
+                                               &m->pipeline};
+        if (!check_word(t, key, "key of target", scalar(key), target_words, none, err))
             return false;
-        bool index = !strcmp(scalar(key), "index");
-        if (!take_name(t, value, index ? "index" : "id", m, index ? &m->index : &m->id, err))
-            return false;
+        for (size_t i = 0; target_words[i]; i++)
+            if (!strcmp(scalar(key), target_words[i]) &&
+                !take_name(t, value, target_words[i], m, places[i], err))
+                return false;
     }
     if (!m->index.name)
         return fail(t, n, err, "target has no index");
@@ -703,7 +708,8 @@ static bool read_key(struct tree *t, const char *key, const yaml_node_t *n, stru
     if (!strcmp(key, "timestamps"))
         return read_choice(t, n, key, timestamp_words, none, &word, err);
     if (!strcmp(key, "versioning"))
-        return read_choice(t, n, key, versioning_words, versioning_later, &word, err);
+        return read_choice(t, n, key, versioning_words, versioning_later, &word, err) &&
+               mapping_versioning_named(word, &m->versioning);
     return true; /* rename: after source, whose table it may need */
 }
 
@@ -751,6 +757,39 @@ struct mapping *mapping_parse(struct slice text, const char *path, struct err *e
         return NULL;
     }
     return m;
+}
+
+struct mapping *mapping_default(const struct schema *s, const char *index)
+{
+    struct mapping *m = xalloc(sizeof *m);
+
+    arena_init(&m->mem, MAPPING_MAX_BYTES);
+    m->path = ""; /* not of a file */
+    m->object = arena_strndup(&m->mem, s->table, strlen(s->table));
+    m->keyspace.name = arena_strndup(&m->mem, s->keyspace, strlen(s->keyspace));
+    m->table.name = m->object;
+    m->index.name = arena_strndup(&m->mem, index, strlen(index));
+    m->omit_nulls = true;
+    m->versioning = VERSIONING_READ_TIME;
+    return m;
+}
+
+const char *mapping_versioning_word(enum mapping_versioning v)
+{
+    static const char *const words[] = {"read_time", "sequence", "write_time", "none"};
+
+    return words[v];
+}
+
+bool mapping_versioning_named(const char *word, enum mapping_versioning *out)
+{
+    for (int v = VERSIONING_READ_TIME; v <= VERSIONING_NONE; v++) {
+        if (strcmp(word, mapping_versioning_word((enum mapping_versioning)v)) != 0)
+            continue;
+        *out = (enum mapping_versioning)v;
+        return true;
+    }
+    return false;
 }
 
 struct mapping *mapping_load(const char *path, struct err *err)

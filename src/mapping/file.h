@@ -14,6 +14,7 @@
 #include "base/buf.h"
 #include "base/err.h"
 #include "base/mem.h"
+#include "model/schema.h"
 
 /* Where something was written. */
 struct place {
@@ -51,7 +52,13 @@ struct mapping_step {
     const char *json;          /* STEP_CONST: the value as JSON text */
 };
 
-enum mapping_versioning { VERSIONING_SEQUENCE };
+/* DESIGN 3.3 */
+enum mapping_versioning {
+    VERSIONING_READ_TIME, /* the time of reading; cass2es is the only writer */
+    VERSIONING_SEQUENCE,  /* conditional writes; others write, too */
+    VERSIONING_WRITE_TIME,
+    VERSIONING_NONE,
+};
 
 struct mapping {
     struct arena mem;
@@ -67,6 +74,9 @@ struct mapping {
         select; /* the columns that a string id is a value of, in order; may be empty: the
                    whole primary key when it is one column, else the partition key */
     struct mapping_name index;
+    struct mapping_name type;     /* of Elasticsearch 6; name NULL: _doc */
+    struct mapping_name routing;  /* template like id, of any column; name NULL: none */
+    struct mapping_name pipeline; /* of ingest; name NULL: none */
     struct mapping_name id; /* template such as "{batchId}_{userId}"; name NULL: the default _id */
     struct mapping_pairs rename;
     bool omit_nulls;
@@ -79,6 +89,12 @@ struct mapping {
     enum mapping_versioning versioning;
 };
 
+/* Every column under its own name, null cells left out, the default _id, by time of reading. Its
+ * path is "": it comes from no file. `s` and `index` are copied from. */
+struct mapping *mapping_default(const struct schema *s, const char *index);
+/* The mode's word in a mapping file. */
+const char *mapping_versioning_word(enum mapping_versioning v);
+bool mapping_versioning_named(const char *word, enum mapping_versioning *out);
 /* Reads a file; rename files are looked for beside it. NULL with ERR_USER. */
 struct mapping *mapping_load(const char *path, struct err *err);
 /* The same from memory: `path` is for messages and for where rename files are. For tests and

@@ -28,11 +28,11 @@ struct field {
     bool dropped;            /* a name only: never written, never preserved by `all` */
 };
 
-/* A piece of the id. */
-struct id_part {
-    const char *text; /* of the template; NULL: a key column */
+/* A piece of a template. */
+struct part {
+    const char *text; /* NULL: a column */
     size_t text_len;
-    uint16_t key; /* index into the key's cells */
+    uint16_t cell; /* index into the cells; of the id: into the key's */
 };
 
 struct plan {
@@ -51,8 +51,10 @@ struct plan {
     struct field *fields; /* written, in order; then the dropped */
     size_t field_count;
     size_t written;
-    struct id_part *id;
+    struct part *id;
     size_t id_count;
+    struct part *routing;
+    size_t routing_count;
 };
 
 /* ---- compiling ---------------------------------------------------------------------------------
@@ -237,54 +239,77 @@ static int key_of_field(const struct plan *p, const struct fields *f, const char
     return field && field->source == FROM_COLUMN && field->cell < p->key_count ? field->cell : -1;
 }
 
-static bool id_add(struct plan *p, const char *text, size_t len, int key)
+static void add_part(struct part **list, size_t *count, const char *text, size_t len, int cell)
 {
-    p->id = xrealloc(p->id, (p->id_count + 1) * sizeof *p->id);
-    p->id[p->id_count++] =
-        (struct id_part){key < 0 ? text : NULL, len, (uint16_t)(key < 0 ? 0 : key)};
-    return true;
+    *list = xrealloc(*list, (*count + 1) * sizeof **list);
+    (*list)[(*count)++] =
+        (struct part){cell < 0 ? text : NULL, len, (uint16_t)(cell < 0 ? 0 : cell)};
 }
 
-/* {x} is a field after rename, and must be a key column: the id is known before the row is read. */
-static bool compile_id(struct plan *p, const struct fields *f, struct err *err)
+/* {x} is a field after rename. `which` finds its cell, -1: not to be had. */
+static bool compile_template(struct plan *p, const struct fields *f, struct mapping_name text,
+                             const char *what, const char *why_not,
+                             int (*which)(const struct plan *p, const struct fields *f,
+                                          const char *name),
+                             struct part **list, size_t *count, struct err *err)
 {
     const struct mapping *m = p->mapping;
-    const char *at = m->id.name;
+    const char *at = text.name;
     bool any = false;
 
-    if (!at) /* the default form: see default_id() */
-        return true;
     while (*at) {
         size_t len = strcspn(at, "{}");
         if (len)
-            id_add(p, at, len, -1);
+            add_part(list, count, at, len, -1);
         at += len;
         if (!*at)
             break;
         size_t end = strcspn(at + 1, "{}");
         if (*at == '}' || at[1 + end] != '}')
-            return mapping_error(m, m->id.at, err, "the id \"%s\" has a brace without its pair",
-                                 m->id.name);
+            return mapping_error(m, text.at, err, "the %s \"%s\" has a brace without its pair",
+                                 what, text.name);
         AUTO_STR char *name = xstrndup(at + 1, end);
-        int key = key_of_field(p, f, name);
-        if (key < 0) {
+        int cell = which(p, f, name);
+        if (cell < 0) {
             char near[128];
             if (field_find(f, name))
-                return mapping_error(
-                    m, m->id.at, err,
-                    "the id needs field \"%s\", which is no column of the primary "
-                    "key; under versioning: sequence the id is made of key columns",
-                    name);
+                return mapping_error(m, text.at, err, "the %s needs field \"%s\", which is %s",
+                                     what, name, why_not);
             near_field(f, name, near, sizeof near);
-            return mapping_error(m, m->id.at, err,
-                                 "the id needs field \"%s\", which is not there%s", name, near);
+            return mapping_error(m, text.at, err, "the %s needs field \"%s\", which is not there%s",
+                                 what, name, near);
         }
-        id_add(p, NULL, 0, key);
+        add_part(list, count, NULL, 0, cell);
         any = true;
         at += end + 2;
     }
-    return any ||
-           mapping_error(m, m->id.at, err, "the id \"%s\" is the same for every row", m->id.name);
+    return any || mapping_error(m, text.at, err, "the %s \"%s\" is the same for every row", what,
+                                text.name);
+}
+
+/* The id is known before the row is read. Without a template: see default_id(). */
+static bool compile_id(struct plan *p, const struct fields *f, struct err *err)
+{
+    return !p->mapping->id.name ||
+           compile_template(p, f, p->mapping->id, "id",
+                            "no column of the primary key; the id is known before the row is read",
+                            key_of_field, &p->id, &p->id_count, err);
+}
+
+static int column_of_field(const struct plan *p, const struct fields *f, const char *name)
+{
+    const struct field *field = field_find(f, name);
+
+    (void)p;
+    return field && field->source == FROM_COLUMN ? field->cell : -1;
+}
+
+/* Columns of the schema, until compile_columns(). */
+static bool compile_routing(struct plan *p, const struct fields *f, struct err *err)
+{
+    return !p->mapping->routing.name ||
+           compile_template(p, f, p->mapping->routing, "routing", "no column of the table",
+                            column_of_field, &p->routing, &p->routing_count, err);
 }
 
 static bool check_key(struct plan *p, struct err *err)
@@ -353,6 +378,8 @@ static void compile_columns(struct plan *p, struct fields *f)
     p->columns = xalloc(s->column_count * sizeof *p->columns);
     for (uint16_t i = 0; i < s->column_count; i++) {
         bool used = i < p->key_count;
+        for (size_t n = 0; n < p->routing_count && !used; n++)
+            used = !p->routing[n].text && p->routing[n].cell == i;
         for (size_t n = 0; n < f->count && !used; n++)
             used = !f->list[n].dropped && f->list[n].source == FROM_COLUMN && f->list[n].cell == i;
         cell[i] = used ? p->column_count : -1;
@@ -362,6 +389,9 @@ static void compile_columns(struct plan *p, struct fields *f)
     for (size_t n = 0; n < f->count; n++)
         if (!f->list[n].dropped && f->list[n].source == FROM_COLUMN)
             f->list[n].cell = (uint16_t)cell[f->list[n].cell];
+    for (size_t n = 0; n < p->routing_count; n++)
+        if (!p->routing[n].text)
+            p->routing[n].cell = (uint16_t)cell[p->routing[n].cell];
     free(cell);
 }
 
@@ -426,7 +456,7 @@ static bool compile(struct plan *p, struct fields *f, struct err *err)
     const struct mapping *m = p->mapping;
 
     if (!check_key(p, err) || !start_fields(p, f, err) || !compile_id(p, f, err) ||
-        !compile_select(p, err))
+        !compile_routing(p, f, err) || !compile_select(p, err))
         return false;
     for (size_t i = 0; i < m->step_count; i++)
         if (!apply_step(p, &m->steps[i], f, err))
@@ -470,6 +500,7 @@ void plan_free(struct plan *p)
     free(p->read_text);
     free(p->select);
     free(p->id);
+    free(p->routing);
     free(p);
 }
 
@@ -486,6 +517,26 @@ const char *plan_index(const struct plan *p)
 const struct schema *plan_schema(const struct plan *p)
 {
     return p->schema;
+}
+
+enum mapping_versioning plan_versioning(const struct plan *p)
+{
+    return p->mapping->versioning;
+}
+
+const char *plan_type(const struct plan *p)
+{
+    return p->mapping->type.name;
+}
+
+const char *plan_pipeline(const struct plan *p)
+{
+    return p->mapping->pipeline.name;
+}
+
+const uint16_t *plan_columns(const struct plan *p)
+{
+    return p->columns;
 }
 
 uint16_t plan_key_count(const struct plan *p)
@@ -747,28 +798,53 @@ static void add_escaped(struct buf *out, struct slice text)
             buf_add_byte(out, text.p[i]);
 }
 
+/* How many key columns make the id: a partition with static columns only has no clustering key. */
+static uint16_t id_columns(const struct plan *p, const struct slice *key)
+{
+    for (uint16_t i = p->partition_count; i < p->key_count; i++)
+        if (!key[i].p)
+            return p->partition_count;
+    return p->key_count;
+}
+
+static bool add_key_text(const struct plan *p, uint16_t i, struct slice cell, struct buf *out,
+                         struct err *err)
+{
+    return json_cell_text(out, p->schema->columns[i].type, cell, err) ||
+           err_wrap(err, "column %s", p->schema->columns[i].name);
+}
+
+/* Escapes what add_key_text() just wrote behind `begin`: rarely anything. */
+static void escape_from(struct buf *out, size_t begin)
+{
+    const uint8_t *text = out->p + begin;
+    size_t n = out->len - begin, plain = 0;
+
+    while (plain < n && text[plain] != '%' && text[plain] != ':')
+        plain++;
+    if (plain == n)
+        return;
+    AUTO_STR char *copy = xstrndup((const char *)text, n);
+    buf_cut(out, begin);
+    add_escaped(out, slice_of(copy, n));
+}
+
 /* One key column: its text; several: joined by colons; too long: its hash. */
 static bool default_id(const struct plan *p, const struct slice *key, struct buf *out,
                        struct err *err)
 {
     size_t begin = out->len;
-    struct buf part;
+    uint16_t count = id_columns(p, key);
 
-    buf_init(&part, 1 << 20);
-    for (uint16_t i = 0; i < p->key_count; i++) {
-        buf_reset(&part);
-        if (!json_cell_text(&part, p->schema->columns[i].type, key[i], err)) {
-            buf_fini(&part);
-            return err_wrap(err, "column %s", p->schema->columns[i].name);
-        }
+    for (uint16_t i = 0; i < count; i++) {
         if (i)
             buf_add_byte(out, ':');
-        if (p->key_count == 1)
-            buf_add_slice(out, buf_slice(&part));
-        else
-            add_escaped(out, buf_slice(&part));
+        size_t part = out->len;
+        if (!add_key_text(p, i, key[i], out, err))
+            return false;
+        if (p->key_count > 1)
+            escape_from(out, part);
     }
-    buf_fini(&part);
     if (out->len - begin > ID_MAX_BYTES) {
         char hex[SHA256_HEX_BYTES];
         hash_sha256_hex(slice_of(out->p + begin, out->len - begin), hex);
@@ -779,15 +855,16 @@ static bool default_id(const struct plan *p, const struct slice *key, struct buf
     return true;
 }
 
-static bool template_id(const struct plan *p, const struct slice *key, struct buf *out,
-                        struct err *err)
+static bool template_text(const struct plan *p, const struct part *parts, size_t count,
+                          const struct slice *cells, struct buf *out, struct err *err)
 {
-    for (size_t i = 0; i < p->id_count; i++) {
-        const struct id_part *part = &p->id[i];
+    for (size_t i = 0; i < count; i++) {
+        const struct part *part = &parts[i];
+        const struct schema_column *c = &p->schema->columns[p->columns[part->cell]];
         if (part->text)
             buf_add(out, part->text, part->text_len);
-        else if (!json_cell_text(out, p->schema->columns[part->key].type, key[part->key], err))
-            return err_wrap(err, "column %s", p->schema->columns[part->key].name);
+        else if (!json_cell_text(out, c->type, cells[part->cell], err))
+            return err_wrap(err, "column %s", c->name);
     }
     return true;
 }
@@ -795,7 +872,8 @@ static bool template_id(const struct plan *p, const struct slice *key, struct bu
 bool plan_id(const struct plan *p, const struct slice *key, struct buf *out, struct err *err)
 {
     size_t begin = out->len;
-    bool ok = p->id_count ? template_id(p, key, out, err) : default_id(p, key, out, err);
+    bool ok = p->id_count ? template_text(p, p->id, p->id_count, key, out, err)
+                          : default_id(p, key, out, err);
 
     if (ok && out->full)
         ok = err_set(err, ERR_REJECT, "the _id is too large");
@@ -807,6 +885,33 @@ bool plan_id(const struct plan *p, const struct slice *key, struct buf *out, str
     if (!ok)
         buf_cut(out, begin);
     return ok;
+}
+
+bool plan_has_routing(const struct plan *p)
+{
+    return p->routing_count > 0;
+}
+
+bool plan_routing(const struct plan *p, const struct slice *cells, struct buf *out, struct err *err)
+{
+    size_t begin = out->len;
+    bool ok = template_text(p, p->routing, p->routing_count, cells, out, err);
+
+    if (ok && (out->full || out->len == begin))
+        ok = err_set(err, ERR_REJECT,
+                     out->full ? "the routing is too large" : "the routing is empty");
+    if (!ok)
+        buf_cut(out, begin);
+    return ok;
+}
+
+bool plan_write_version(const struct plan *p, const struct slice *cells, int64_t *out,
+                        struct err *err)
+{
+    (void)cells;
+    (void)out;
+    ensure(p->mapping->versioning == VERSIONING_WRITE_TIME);
+    return err_set(err, ERR_REJECT, "no cell has a time of writing");
 }
 
 enum emptiness { HAS_VALUE, WRITE_NULL, WRITE_ARRAY, WRITE_OBJECT, LEAVE_OUT };

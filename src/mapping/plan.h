@@ -32,6 +32,10 @@ AUTO_DEFINE(plan);
 const char *plan_object(const struct plan *p);
 const char *plan_index(const struct plan *p);
 const struct schema *plan_schema(const struct plan *p);
+enum mapping_versioning plan_versioning(const struct plan *p);
+/* Of the target; NULL: none. */
+const char *plan_type(const struct plan *p);
+const char *plan_pipeline(const struct plan *p);
 
 /* The columns of the primary key, in key order: partition key first. */
 uint16_t plan_key_count(const struct plan *p);
@@ -45,6 +49,9 @@ uint16_t plan_partition_count(const struct plan *p);
 const char *plan_read_text(const struct plan *p);
 /* Columns that plan_read_text() selects, primary key first. */
 uint16_t plan_column_count(const struct plan *p);
+
+/* The same as indexes into the schema, in the order of the cells. */
+const uint16_t *plan_columns(const struct plan *p);
 
 /* Are these the columns that it selects (or, fewer, those of the primary key), of the types that
  * the plan was compiled for. */
@@ -90,6 +97,16 @@ bool plan_filter_holds(const struct plan_filter *f, const struct slice *cells);
 /* Appends the _id of the row with these key cells (plan_key_count() of them). False: ERR_REJECT (a
  * part that is no text, nothing at all, or over 512 bytes where the mapping says the form). */
 bool plan_id(const struct plan *p, const struct slice *key, struct buf *out, struct err *err);
+
+bool plan_has_routing(const struct plan *p);
+/* Appends the routing value of a row: plan_column_count() cells. False: ERR_REJECT. */
+bool plan_routing(const struct plan *p, const struct slice *cells, struct buf *out,
+                  struct err *err);
+
+/* Under write_time: the latest write of the row's cells, in µs, never negative. False: ERR_REJECT,
+ * no cell has one. */
+bool plan_write_version(const struct plan *p, const struct slice *cells, int64_t *out,
+                        struct err *err);
 
 /*
  * Appends the document of a row as compact JSON.

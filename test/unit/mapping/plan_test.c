@@ -345,9 +345,10 @@ static void mistakes(void **state)
         {"object: x\nsource: {table: thing, key: [a, b]}\ntarget: {index: i}\n",
          "m.yaml:2:30: the primary key of ks.thing has 4 columns, the mapping names 2"},
         {"object: x\nsource: {table: thing}\ntarget: {index: i, id: \"{txt}\"}\n",
-         "m.yaml:3:24: the id needs field \"txt\", which is no column of the primary key; under "
-         "versioning: sequence "
-         "the id is made of key columns"},
+         "m.yaml:3:24: the id needs field \"txt\", which is no column of the primary key; the "
+         "id is known before the row is read"},
+        {"object: x\nsource: {table: thing}\ntarget: {index: i, routing: \"r-{txt\"}\n",
+         "m.yaml:3:29: the routing \"r-{txt\" has a brace without its pair"},
         {"object: x\nsource: {table: thing}\ntarget: {index: i, id: \"{q}\"}\n",
          "m.yaml:3:24: the id needs field \"q\", which is not there; did you mean \"a\""},
         {"object: x\nsource: {table: thing}\ntarget: {index: i, id: \"{a\"}\n",
@@ -538,6 +539,57 @@ static void preserves(void **state)
     }
 }
 
+static void routing_is_made_of_any_column(void **state)
+{
+    (void)state;
+    struct fixture f;
+    struct buf out;
+
+    fixture_init(&f, "object: x\nsource: {table: thing}\n"
+                     "target: {index: i, routing: \"{txt}-{b}\", type: t, pipeline: p}\n"
+                     "versioning: none\nsteps:\n  - drop: txt\n");
+    assert_string_equal(f.err.text, "");
+    assert_int_equal(plan_versioning(f.p), VERSIONING_NONE);
+    assert_string_equal(plan_type(f.p), "t");
+    assert_string_equal(plan_pipeline(f.p), "p");
+    assert_true(plan_has_routing(f.p));
+    struct slice cells[9] = {{NULL, 0}};
+    for (uint16_t i = 0; i < plan_column_count(f.p); i++) {
+        const char *name = f.s->columns[plan_columns(f.p)[i]].name;
+        if (!strcmp(name, "txt"))
+            cells[i] = slice_str("here");
+        if (!strcmp(name, "b"))
+            cells[i] = slice_of("\0\0\0\7", 4);
+    }
+    buf_init(&out, 100);
+    assert_true(plan_routing(f.p, cells, &out, &f.err));
+    assert_string_equal(buf_cstr(&out), "here-7");
+    buf_fini(&out);
+    fixture_fini(&f);
+}
+
+static void without_a_file_every_column_is_copied(void **state)
+{
+    (void)state;
+    AUTO(schema) struct schema *s = thing_table();
+    AUTO(mapping) struct mapping *m = mapping_default(s, "things");
+    struct err err = {0};
+    struct buf out;
+
+    AUTO(plan) struct plan *p = plan_compile(m, s, &err);
+    assert_string_equal(err.text, "");
+    assert_string_equal(plan_index(p), "things");
+    assert_int_equal(plan_versioning(p), VERSIONING_READ_TIME);
+    assert_int_equal(plan_column_count(p), s->column_count);
+    assert_false(plan_has_routing(p));
+    /* A partition with static columns only: the partition key is the id. */
+    const struct slice key[4] = {slice_str("a:b"), slice_of("\0\0\0\1", 4)};
+    buf_init(&out, 100);
+    assert_true(plan_id(p, key, &out, &err));
+    assert_string_equal(buf_cstr(&out), "a%3Ab:1");
+    buf_fini(&out);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -547,6 +599,8 @@ int main(void)
         cmocka_unit_test(statements),
         cmocka_unit_test(ids),
         cmocka_unit_test(long_ids),
+        cmocka_unit_test(routing_is_made_of_any_column),
+        cmocka_unit_test(without_a_file_every_column_is_copied),
         cmocka_unit_test(mistakes),
         cmocka_unit_test(good_queries),
         cmocka_unit_test(bad_queries),
