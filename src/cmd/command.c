@@ -11,8 +11,8 @@
 #include "config/load.h"
 
 const struct command *const commands[] = {
-    &command_sync, &command_serve,   &command_check,     &command_runs, &command_failures,
-    &command_help, &command_version, &command_reference, NULL,
+    &command_sync,     &command_serve, &command_init,    &command_check,     &command_runs,
+    &command_failures, &command_help,  &command_version, &command_reference, NULL,
 };
 
 const struct exit_text exit_texts[] = {

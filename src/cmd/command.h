@@ -75,6 +75,7 @@ extern const struct command command_serve;    /* cmd/serve.c */
 extern const struct command command_failures; /* cmd/runs.c */
 extern const struct command command_runs;
 extern const struct command command_check;
+extern const struct command command_init;
 extern const struct command command_help;
 extern const struct command command_version;
 extern const struct command command_reference;

@@ -32,6 +32,7 @@ const struct option_section config_sections[] = {
     {"ids",       "Ids: from a file or standard input"},
     {"sync",      "What to sync, and how much at once"},
     {"elastic",   "Elasticsearch: where documents are written"},
+    {"init",      "What init writes"},
     {"mapping",   "Mappings: what documents are made of"},
     {"serve",     "Server"},
     {"http",      "HTTP calls"},
@@ -41,7 +42,8 @@ const struct option_section config_sections[] = {
     {NULL, NULL},
 };
 
-#define READS (FOR_SYNC | FOR_SERVE | FOR_CHECK)
+#define READS (FOR_SYNC | FOR_SERVE | FOR_CHECK | FOR_INIT)
+#define RUNS (FOR_SYNC | FOR_SERVE | FOR_CHECK)
 #define JOB (FOR_SYNC | FOR_CHECK)
 #define SERVER (FOR_SERVE | FOR_CHECK)
 
@@ -84,7 +86,7 @@ const struct option config_options[] = {
     },
     {
         .name = "cassandra.table", .flag = "table", .param = "sunbird_cassandra_table",
-        FIELD(OPT_STRING, cassandra.table), .value = "TABLE", .commands = JOB, .identity = true,
+        FIELD(OPT_STRING, cassandra.table), .value = "TABLE", .commands = JOB | FOR_INIT, .identity = true,
         .help = "Table to read, or whose ids are synced when there is no id file.",
     },
     {
@@ -272,7 +274,7 @@ const struct option config_options[] = {
     },
     {
         .name = "sync.index", .flag = "index",
-        FIELD(OPT_STRING, sync.index), .value = "NAME", .commands = JOB, .identity = true,
+        FIELD(OPT_STRING, sync.index), .value = "NAME", .commands = JOB | FOR_INIT, .identity = true,
         .help = "Write every row as a document of this index, all columns; see --mapping for more.",
     },
     {
@@ -372,16 +374,29 @@ const struct option config_options[] = {
         .help = "Compression of bulk requests; auto packs them where the link is slower than that.",
     },
 
+    /* ---- init */
+    {
+        .name = "init.out", .flag = "out",
+        FIELD(OPT_STRING, init.out), .def = ".", .def_shown = "the working folder", .value = "DIR",
+        .commands = FOR_INIT, .flag_only = true,
+        .help = "Folder to write the mapping and the index definition to.",
+    },
+    {
+        .name = "init.create", .flag = "create",
+        FIELD(OPT_BOOL, init.create), .def = "false", .commands = FOR_INIT, .flag_only = true,
+        .help = "Make the index, of TABLE.index.json as it is there or is written now.",
+    },
+
     /* ---- mapping */
     {
         .name = "mapping.files", .flag = "mapping",
-        FIELD(OPT_LIST, mapping.files), .value = "FILE|PROFILE,...", .commands = READS,
+        FIELD(OPT_LIST, mapping.files), .value = "FILE|PROFILE,...", .commands = RUNS,
         .required = FOR_SERVE, .identity = true,
         .help = "Document types: mapping files, or profiles such as sunbird/batch; sync takes one.",
     },
     {
         .name = "mapping.profiles_dir", .flag = "profiles-dir",
-        FIELD(OPT_STRING, mapping.profiles_dir), .value = "DIR", .commands = READS,
+        FIELD(OPT_STRING, mapping.profiles_dir), .value = "DIR", .commands = RUNS,
         .def_shown = "found beside the program",
         .help = "Folder of the profiles.",
     },
@@ -453,13 +468,13 @@ const struct option config_options[] = {
     {
         .name = "run.keep_runs", .flag = "keep-runs",
         FIELD(OPT_DURATION, run.keep_runs_ms), .def = "30d", .min = 0, .max = (int64_t)3650 * DAY_MS,
-        .commands = READS,
+        .commands = RUNS,
         .help = "How long the journal keeps finished runs.",
     },
     {
         .name = "run.retry_budget", .flag = "retry-budget",
         FIELD(OPT_DURATION, run.retry_budget_ms), .def = "10m", .min = 0, .max = (int64_t)30 * DAY_MS,
-        .commands = READS,
+        .commands = RUNS,
         .help = "How long to try again what may pass, before the run stops and can be resumed.",
     },
 

@@ -127,6 +127,10 @@ struct config {
         size_t max_body_bytes;
         int threads;
     } serve;
+    struct {
+        const char *out; /* a folder */
+        bool create;
+    } init;
     bool print_config;
     const char *config_file; /* the file that was read; NULL: none */
 
@@ -147,7 +151,8 @@ enum {
     FOR_CHECK = 4,
     FOR_RUNS = 8,
     FOR_FAILURES = 16,
-    FOR_ALL = 31,
+    FOR_INIT = 32,
+    FOR_ALL = 63,
 };
 
 enum option_type {
