@@ -82,9 +82,14 @@ void ended_waiting(struct ended *e, uint64_t *from, uint64_t *to)
     pthread_mutex_unlock(&e->lock);
 }
 
-const struct ended_entry *ended_at(const struct ended *e, uint64_t number)
+bool ended_get(struct ended *e, uint64_t number, struct ended_entry *out)
 {
-    return &e->ring[number % ENDED_MAX];
+    pthread_mutex_lock(&e->lock);
+    bool there = number >= e->from && number < e->to;
+    if (there)
+        *out = e->ring[number % ENDED_MAX];
+    pthread_mutex_unlock(&e->lock);
+    return there;
 }
 
 void ended_release(struct ended *e, uint64_t to)

@@ -45,9 +45,10 @@ enum ended_status { ENDED_OK, ENDED_FULL, ENDED_ERROR };
 /* `*waiting`: how many are not in the database yet. ENDED_FULL: nothing done, release some. */
 enum ended_status ended_add(struct ended *e, const struct ended_entry *entry, uint64_t *waiting,
                             struct err *err);
-/* Those that wait: numbers *from up to *to; they stay as they are until released. */
+/* Those that wait: numbers *from up to *to. */
 void ended_waiting(struct ended *e, uint64_t *from, uint64_t *to);
-const struct ended_entry *ended_at(const struct ended *e, uint64_t number);
+/* False: it was released meanwhile. */
+bool ended_get(struct ended *e, uint64_t number, struct ended_entry *out);
 /* Those below `to` are in the database. */
 void ended_release(struct ended *e, uint64_t to);
 

@@ -197,26 +197,28 @@ static bool add_ended_count(struct db *db, int64_t run, const char *name, uint64
 
 bool ended_apply(struct run *r, struct db *db, uint64_t *to, struct err *err)
 {
-    const char *count = "";
+    struct ended_entry e;
+    char count[ENDED_COUNT_BYTES] = "";
     uint64_t ids = 0;
     uint64_t blocks = 0;
     uint64_t from;
 
     ended_waiting(&r->ended, &from, to);
     for (uint64_t at = from; at < *to; at++) {
-        const struct ended_entry *e = ended_at(&r->ended, at);
-
-        if (!db_do(db, SQL_BLOCK_DELETE, err, "ii", r->no, (int64_t)e->no))
+        /* Somebody else's transaction, committed before this one, may have held it. */
+        if (!ended_get(&r->ended, at, &e))
+            continue;
+        if (!db_do(db, SQL_BLOCK_DELETE, err, "ii", r->no, (int64_t)e.no))
             return false;
         if (!sqlite3_changes(db->handle))
             continue; /* it is in the database already */
-        if (strcmp(count, e->count) != 0) {
+        if (strcmp(count, e.count) != 0) {
             if (!add_ended_count(db, r->no, count, ids, err))
                 return false;
-            count = e->count;
+            memcpy(count, e.count, sizeof count);
             ids = 0;
         }
-        ids += e->ids;
+        ids += e.ids;
         blocks++;
     }
     return add_ended_count(db, r->no, count, ids, err) &&
