@@ -527,6 +527,8 @@ static bool not_cassandra(struct conn *c, struct err *err)
 
     if (err->kind != ERR_RETRY || c->logged_in)
         return false;
+    if (s.n && s.p[0] >= 0x83 && s.p[0] <= 0x85)
+        return false; /* an answer of Cassandra's, whole or begun: it was interrupted */
     if (s.n >= 4 && (!memcmp(s.p, "HTTP", 4) || s.p[0] == '<'))
         return err_set(err, ERR_REACH,
                        "this is an HTTP server, not Cassandra's native port (9042 by default)");

@@ -7,7 +7,7 @@ import pytest
 
 from cqlrun import CqlRun
 from flow import cass, counted, rows_of, says
-from peer_cql import OP, READ_TIMEOUT, error, hang, parse_type, segments, w_inetaddr, w_string
+from peer_cql import OP, READ_TIMEOUT, close, error, half, hang, parse_type, reset, segments, w_inetaddr, w_string
 
 COUNT = 200
 SCAN = r'"users".*token\('
@@ -34,6 +34,16 @@ def run(ring, *flags):
 def control_is_there(ring):
     ring.wait_for(lambda seen: any(q.op == "REGISTER" for q in seen))
     ring.wait_for(lambda seen: len([q for q in seen if q.op == "QUERY" and "system_schema.views" in q.cql]) >= 2)
+
+
+# ---- log-in
+
+@pytest.mark.parametrize("op", ["OPTIONS", "STARTUP", "REGISTER"])
+@pytest.mark.parametrize("how", [reset, half, close])
+def test_a_log_in_interrupted_in_the_middle_of_a_run_is_done_again(program, make_ring, op, how):
+    with fill(make_ring(page_rows=11)) as ring:
+        ring.on(op, do=how(), times=1, skip=0 if op == "REGISTER" else 1)
+        complete(read(program, ring))
 
 
 # ---- answers
