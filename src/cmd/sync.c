@@ -182,7 +182,10 @@ static bool sync_run(const struct config *config, struct context *ctx, int *exit
         return config_fault(config, "sync.dry_run", err,
                             "has no meaning with --to; give --dry-run=false");
     struct sync s = {.config = config, .ctx = ctx};
-    bool ok = config->sync.to ? sync_rows(&s, exit_code, err) : sync_ids(&s, exit_code, err);
+    bool to_index = config->sync.index || config->mapping.files[0];
+    bool ok = config->sync.to ? sync_rows(&s, exit_code, err)
+              : to_index      ? sync_index(&s, exit_code, err)
+                              : sync_ids(&s, exit_code, err);
 
     sync_fini(&s);
     return ok;

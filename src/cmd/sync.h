@@ -41,5 +41,7 @@ void sync_add_failures(struct sync *s, struct buf *text);
 
 /* Rows of a table to --to. */
 bool sync_rows(struct sync *s, int *exit_code, struct err *err);
+/* Rows of a table to an index. */
+bool sync_index(struct sync *s, int *exit_code, struct err *err);
 /* Ids to the Sync API, or to syncIds.csv. */
 bool sync_ids(struct sync *s, int *exit_code, struct err *err);

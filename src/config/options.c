@@ -296,6 +296,12 @@ const struct option config_options[] = {
         .help = "Rows read from Cassandra per second, at most.",
     },
     {
+        .name = "sync.max_skew", .flag = "max-skew",
+        FIELD(OPT_DURATION, sync.max_skew_ms), .def = "5s", .min = 1, .max = 3600000,
+        .commands = RUNS,
+        .help = "How far clocks may differ; a later version in the index is not of our making.",
+    },
+    {
         .name = "sync.fresh", .flag = "fresh",
         FIELD(OPT_BOOL, sync.fresh), .def = "false", .commands = FOR_SYNC,
         .help = "Start over where an unfinished run could be continued.",

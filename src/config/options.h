@@ -80,6 +80,7 @@ struct config {
         size_t body_bytes;
         int max_docs_per_s; /* 0: no limit */
         int max_reads_per_s;
+        int64_t max_skew_ms;
         bool fresh;
         bool strict_values;
     } sync;

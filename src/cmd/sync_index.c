@@ -1,0 +1,292 @@
+/*
+ * cmd/sync_index.c - cass2es sync --index, or --mapping: every row of a table as a document of an
+ * index.
+ */
+#include <string.h>
+
+#include "base/log.h"
+#include "base/text.h"
+#include "cmd/connect.h"
+#include "cmd/document.h"
+#include "cmd/sync.h"
+#include "engine/direct.h"
+
+enum { LOOK_MS = 100, WORKERS = 8 };
+
+/* What this command has besides the struct sync. */
+struct direct_sync {
+    struct sync *s;
+    struct document doc;
+    struct elastic_options elastic;
+    struct elastic *admin; /* looks at the index, before and after */
+    struct elastic_index index;
+    struct guard *guard;
+    struct limit *limit;
+};
+
+static void direct_sync_fini(struct direct_sync *d)
+{
+    if (d->guard)
+        guard_free(d->guard);
+    if (d->limit)
+        limit_free(d->limit);
+    elastic_free(d->admin);
+    document_fini(&d->doc);
+}
+
+/* ---- what is said ------------------------------------------------------------------------------
+ */
+
+static void counts_json(struct direct_sync *d, struct buf *b, const struct direct_counts *c,
+                        int exit_code)
+{
+    const struct {
+        const char *name;
+        uint64_t n;
+    } list[] = {
+        {"rows", c->rows},
+        {"filtered", c->filtered},
+        {"merged", c->merged},
+        {"documents", c->documents},
+        {"indexed", c->indexed},
+        {"unchanged", c->unchanged},
+        {"stale", c->stale},
+        {"failed", c->failed},
+        {"gone", c->gone},
+        {"unread_ranges", c->unread_ranges},
+        {"nan_to_null", c->nan_to_null},
+        {"bad_utf8", c->bad_utf8},
+        {"year_out_of_range", c->year_out_of_range},
+        {"bytes", c->bytes},
+    };
+
+    buf_printf(b, "{\"run\":\"%s\",\"exit_code\":%d,\"index\":", run_id(d->s->run), exit_code);
+    json_add_string(b, slice_str(plan_index(d->doc.plan)));
+    for (size_t i = 0; i < sizeof list / sizeof *list; i++)
+        buf_printf(b, ",\"%s\":%llu", list[i].name, (unsigned long long)list[i].n);
+    buf_add_byte(b, '}');
+}
+
+static void row_if(struct show_table *t, const char *name, uint64_t n)
+{
+    if (n)
+        show_row_count(t, name, n);
+}
+
+static void counts_text(struct direct_sync *d, struct buf *b, const struct direct_counts *c,
+                        bool finished)
+{
+    const struct schema *schema = d->doc.schema;
+    struct show_table t = {0};
+
+    buf_printf(b, "%s.%s to index %s: %s\n", schema->keyspace, schema->table,
+               plan_index(d->doc.plan), finished ? "all rows read" : "not finished");
+    show_row(&t, "run", "%s%s", run_id(d->s->run), d->s->resumed ? " (went on)" : "");
+    show_row_count(&t, "rows", c->rows);
+    row_if(&t, "filtered", c->filtered);
+    show_row_count(&t, "documents", c->documents);
+    show_row_count(&t, "indexed", c->indexed);
+    row_if(&t, "unchanged", c->unchanged);
+    row_if(&t, "stale: newer ones are there", c->stale);
+    show_row_count(&t, "failed", c->failed);
+    row_if(&t, "gone while they were read", c->gone);
+    row_if(&t, "ranges not read", c->unread_ranges);
+    row_if(&t, "NaN or infinite, written as null", c->nan_to_null);
+    row_if(&t, "not UTF-8, written with U+FFFD", c->bad_utf8);
+    row_if(&t, "years outside 0-9999, signed", c->year_out_of_range);
+    show_table_end(&t, b);
+    if (c->failed)
+        buf_add_str(b, "Of failed documents the older version, if any, is still in the index.\n");
+    if (c->failed || c->unread_ranges)
+        sync_add_failures(d->s, b);
+}
+
+/* ---- before the run ----------------------------------------------------------------------------
+ */
+
+static bool load_document(struct direct_sync *d, struct err *err)
+{
+    const struct config *c = d->s->config;
+    const char *const *file = c->mapping.files;
+
+    if (*file && file[1])
+        return config_fault(c, "mapping.files", err, "takes one mapping here");
+    if (*file && c->cassandra.table)
+        return config_fault(c, "mapping.files", err,
+                            "names the table itself; leave out KEYSPACE.TABLE");
+    if (*file && c->sync.index)
+        return config_fault(c, "sync.index", err,
+                            "has no meaning with --mapping, which names the index");
+    if (*file)
+        return document_load(&d->doc, c, *file, err) &&
+               document_compile(&d->doc, c, d->s->cluster, err);
+    d->doc.schema = connect_table(c, d->s->cluster, err);
+    if (!d->doc.schema)
+        return false;
+    d->doc.mapping = mapping_default(d->doc.schema, c->sync.index);
+    d->doc.plan = plan_compile(d->doc.mapping, d->doc.schema, err);
+    return d->doc.plan != NULL;
+}
+
+/* An index keeps the mode it was made for: versions of two kinds can't be compared. */
+static bool check_index(struct direct_sync *d, struct err *err)
+{
+    const char *mode = mapping_versioning_word(plan_versioning(d->doc.plan));
+
+    if (d->index.versioning[0] && strcmp(d->index.versioning, mode) != 0)
+        return err_set(err, ERR_USER,
+                       "index %s was made for versioning %s, the mapping says %s; one of them must "
+                       "change (a new index for another mode)",
+                       d->index.name, d->index.versioning, mode);
+    return !d->index.write_blocked ||
+           err_set(err, ERR_USER,
+                   "index %s is blocked for writing (index.blocks.*); take the block away first",
+                   d->index.name);
+}
+
+static bool open_index(struct direct_sync *d, struct err *err)
+{
+    const char *name = plan_index(d->doc.plan);
+    struct elastic_version version;
+    bool exists;
+
+    connect_elastic(d->s->config, d->s->ctx, &d->elastic);
+    d->admin = elastic_new(&d->elastic, err);
+    if (!d->admin || !elastic_identify(d->admin, &version, err) ||
+        !elastic_index_look(d->admin, name, &d->index, &exists, err))
+        return false;
+    LOG(LOG_INFO, "elastic", F_STR("server", version.text), F_STR("index", name));
+    d->elastic.major = version.known ? version.major : 0;
+    if (exists)
+        return check_index(d, err);
+    return err_set(err, ERR_USER,
+                   "there is no index %s; to make one that fits the table: cass2es init %s.%s "
+                   "--index %s --create",
+                   name, d->doc.schema->keyspace, d->doc.schema->table, name);
+}
+
+/* The run's identity beside the settings: names as they were found, and the mapping's content. */
+static char *identity(const struct direct_sync *d)
+{
+    return xsprintf("table=%s.%s\nindex=%s\nmapping=%s\n", d->doc.schema->keyspace,
+                    d->doc.schema->table, d->index.name,
+                    d->doc.mapping->path ? d->doc.mapping->path : "");
+}
+
+static bool open_guard(struct direct_sync *d, struct err *err)
+{
+    const struct config *c = d->s->config;
+    unsigned workers = c->sync.workers ? (unsigned)c->sync.workers : WORKERS;
+
+    d->guard = guard_new(
+        &(struct guard_options){
+            .index = d->index.name,
+            .versioning = plan_versioning(d->doc.plan),
+            .clock = &d->s->ctx->clock,
+            .max_skew_us = c->sync.max_skew_ms * 1000,
+            .gc_deletes_ms = d->index.gc_deletes_ms,
+            .primary_term = d->index.primary_term,
+        },
+        err);
+    if (!d->guard)
+        return false;
+    d->limit = limit_new(&(struct limit_options){
+        .clock = &d->s->ctx->clock,
+        .cancel = &d->s->ctx->cancel,
+        .requests = workers,
+        .body_bytes = c->sync.body_bytes,
+        .docs_per_s = (uint64_t)c->sync.max_docs_per_s,
+        .reads_per_s = (uint64_t)c->sync.max_reads_per_s,
+    });
+    return guard_check_clock(d->guard, d->s->cluster, err);
+}
+
+/* ---- the run -----------------------------------------------------------------------------------
+ */
+
+static bool run_direct(struct direct_sync *d, struct direct_counts *counts, struct err *err)
+{
+    const struct config *c = d->s->config;
+    struct direct_options o = {
+        .run = d->s->run,
+        .clock = &d->s->ctx->clock,
+        .cancel = &d->s->ctx->cancel,
+        .retry_budget_ms = c->run.retry_budget_ms,
+        .cluster = d->s->cluster,
+        .plan = d->doc.plan,
+        .elastic = &d->elastic,
+        .guard = d->guard,
+        .limit = d->limit,
+        .workers = c->sync.workers ? (unsigned)c->sync.workers : WORKERS,
+        .memory_bytes = c->sync.memory_bytes,
+        .strict_values = c->sync.strict_values,
+    };
+    struct direct *direct = direct_start(&o, err);
+
+    if (!direct)
+        return false;
+    sync_start_screen(d->s, "rows");
+    while (!direct_wait(direct, LOOK_MS)) {
+        struct direct_progress p;
+
+        direct_progress(direct, &p);
+        screen_update(d->s->screen, &(struct progress){.done = p.done,
+                                                       .before = p.before,
+                                                       .total = p.total,
+                                                       .failed = p.failed,
+                                                       .note = p.note});
+    }
+    screen_stop(TAKE(d->s->screen));
+    return direct_finish(direct, counts, err);
+}
+
+static int verdict(const struct direct_counts *c, const struct err *err)
+{
+    if (err->kind != ERR_NONE)
+        return command_exit_code(err->kind);
+    if (!direct_conserved(c))
+        return EXIT_DEFECT;
+    return c->failed || c->unread_ranges ? EXIT_SOME_FAILED : EXIT_DONE;
+}
+
+static bool sync_table(struct direct_sync *d, int *exit_code, struct err *err)
+{
+    struct direct_counts counts = {0};
+    struct buf text;
+    struct buf json;
+
+    AUTO_STR char *more = identity(d);
+    if (!sync_begin(d->s, more, err))
+        return false;
+    bool ok = run_direct(d, &counts, err);
+    *exit_code = verdict(&counts, err);
+    buf_init(&text, 64 << 10);
+    buf_init(&json, 64 << 10);
+    counts_json(d, &json, &counts, *exit_code);
+    if (d->s->config->output.json) {
+        buf_add_slice(&text, buf_slice(&json));
+        buf_add_byte(&text, '\n');
+    } else {
+        counts_text(d, &text, &counts, ok);
+        if (!ok)
+            sync_add_how_to_go_on(d->s, &text);
+    }
+    sync_print(&text, false);
+    sync_end(d->s, buf_cstr(&json), *exit_code, err);
+    buf_fini(&text);
+    buf_fini(&json);
+    return err->kind == ERR_NONE;
+}
+
+bool sync_index(struct sync *s, int *exit_code, struct err *err)
+{
+    struct direct_sync d = {.s = s};
+
+    if (!config_need(s->config, "elastic.url", err))
+        return false;
+    s->cluster = connect_cassandra(s->config, s->ctx, err);
+    bool ok = s->cluster && load_document(&d, err) && open_index(&d, err) && open_guard(&d, err) &&
+              sync_table(&d, exit_code, err);
+    direct_sync_fini(&d);
+    return ok;
+}

@@ -1,0 +1,274 @@
+#include "engine/direct_parts.h"
+
+#include <stdlib.h>
+
+#include "base/text.h"
+#include "engine/worker.h"
+#include "mapping/json.h"
+
+/* ---- the page's books --------------------------------------------------------------------------
+ */
+
+/* The row's key as an id that can be given back: "x", or {"column":"x",...} for several columns. */
+static void add_key(struct buf *out, const struct plan *p, const struct slice *key)
+{
+    const struct schema *s = plan_schema(p);
+    uint16_t count = plan_key_count(p);
+    struct buf text;
+
+    buf_init(&text, 1 << 20);
+    if (count > 1)
+        buf_add_byte(out, '{');
+    for (uint16_t i = 0, n = 0; i < count; i++) {
+        struct err ignored = {0};
+
+        if (!key[i].p) /* a partition with static columns only */
+            continue;
+        buf_reset(&text);
+        json_cell_text(&text, s->columns[i].type, key[i], &ignored);
+        if (n++)
+            buf_add_byte(out, ',');
+        if (count > 1) {
+            json_add_string(out, slice_str(s->columns[i].name));
+            buf_add_byte(out, ':');
+        }
+        json_add_string(out, buf_slice(&text));
+    }
+    if (count > 1)
+        buf_add_byte(out, '}');
+    buf_fini(&text);
+}
+
+void direct_fail(struct direct_worker *w, const struct slice *key, const char *reason,
+                 const char *text)
+{
+    buf_reset(&w->key);
+    add_key(&w->key, w->direct->o.plan, key);
+    tx_failure(w->tx, buf_slice(&w->key), reason, text);
+    w->sum.failed++;
+}
+
+static void count_page(struct direct_worker *w)
+{
+    const struct page_sum *s = &w->sum;
+    const struct {
+        const char *name;
+        uint64_t n;
+    } list[] = {
+        {"rows", s->rows},
+        {"filtered", s->filtered},
+        {"merged", s->merged},
+        {"documents", s->documents},
+        {"indexed", s->indexed},
+        {"unchanged", s->unchanged},
+        {"stale", s->stale},
+        {"failed", s->failed},
+        {"bytes", s->bytes},
+        {"gone", s->gone},
+        {"nan_to_null", s->altered.nan_to_null},
+        {"bad_utf8", s->altered.bad_utf8},
+        {"year_out_of_range", s->altered.year_out_of_range},
+    };
+
+    for (size_t i = 0; i < sizeof list / sizeof *list; i++)
+        if (list[i].n)
+            tx_count(w->tx, list[i].name, (int64_t)list[i].n);
+}
+
+bool direct_save_page(struct direct_worker *w, const struct scan_task *task,
+                      const struct scan_page *page, struct err *err)
+{
+    tasks_mark(w->tx, task, page);
+    count_page(w);
+    if (!journal_commit(w->tx, err))
+        return false;
+    atomic_fetch_add(&w->direct->rows, w->sum.rows);
+    atomic_fetch_add(&w->direct->failed, w->sum.failed);
+    w->sum = (struct page_sum){0};
+    return true;
+}
+
+void direct_drop_page(struct direct_worker *w)
+{
+    tx_free(w->tx);
+    w->tx = tx_new(w->direct->o.run);
+    w->sum = (struct page_sum){0};
+}
+
+/* ---- single documents --------------------------------------------------------------------------
+ */
+
+bool direct_add_single(struct direct_worker *w, const struct slice *key, bool created,
+                       struct err *err)
+{
+    (void)w;
+    (void)key;
+    (void)created;
+    return err_set(err, ERR_RETRY, "documents of the page are to be read again");
+}
+
+bool direct_settle_singles(struct direct_worker *w, struct err *err)
+{
+    (void)w;
+    (void)err;
+    return true;
+}
+
+bool direct_worker_open(struct direct_worker *w, struct direct *d, struct err *err)
+{
+    struct elastic_options elastic = *d->o.elastic;
+
+    w->direct = d;
+    w->tx = tx_new(d->o.run);
+    buf_init(&w->key, 1 << 20);
+    if (!elastic.max_answer_bytes)
+        elastic.max_answer_bytes = d->o.memory_bytes / 2;
+    w->elastic = elastic_new(&elastic, err);
+    return w->elastic != NULL;
+}
+
+void direct_worker_close(struct direct_worker *w)
+{
+    elastic_free(w->elastic);
+    if (w->tx)
+        tx_free(w->tx);
+    buf_fini(&w->key);
+}
+
+/* ---- workers -----------------------------------------------------------------------------------
+ */
+
+static uint32_t page_bytes(const struct direct *d)
+{
+    size_t bytes = d->o.memory_bytes / (d->o.workers * (size_t)PARTS_PER_WORKER);
+
+    return (uint32_t)(bytes < PAGE_MIN_BYTES   ? PAGE_MIN_BYTES
+                      : bytes > PAGE_MAX_BYTES ? PAGE_MAX_BYTES
+                                               : bytes);
+}
+
+bool direct_work(struct direct_worker *w, void *ctx,
+                 bool (*take_page)(void *ctx, const struct scan_task *task,
+                                   const struct scan_page *page, struct err *err),
+                 bool (*range_cut)(void *ctx, const struct scan_task *task, int64_t done_to,
+                                   bool inside, const char *why, struct err *err),
+                 bool (*range_failed)(void *ctx, const struct token_range *range, const char *why,
+                                      struct err *err),
+                 struct err *err)
+{
+    struct direct *d = w->direct;
+    struct worker reader = {
+        .crew = &d->crew,
+        .cluster = d->o.cluster,
+        .plan = &d->scan,
+        .tasks = d->tasks,
+        .clock = d->o.clock,
+        .retry_budget_ms = d->o.retry_budget_ms,
+        .page_bytes = page_bytes(d),
+        .take_page = take_page,
+        .range_cut = range_cut,
+        .range_failed = range_failed,
+        .ctx = ctx,
+    };
+
+    return worker_run(&reader, err);
+}
+
+/* ---- life --------------------------------------------------------------------------------------
+ */
+
+struct direct *direct_start(const struct direct_options *o, struct err *err)
+{
+    struct direct *d = xalloc(sizeof *d);
+    int64_t before = 0;
+
+    d->o = *o;
+    scan_plan_init(&d->scan, plan_schema(o->plan), plan_columns(o->plan),
+                   plan_column_count(o->plan));
+    d->tasks = tasks_plan(o->cluster, plan_schema(o->plan), o->run, RANGE_BYTES,
+                          4 * (size_t)o->workers, err);
+    if (!d->tasks || !run_count(o->run, "rows", &before, err)) {
+        if (d->tasks)
+            tasks_free(d->tasks);
+        scan_plan_fini(&d->scan);
+        free(d);
+        return NULL;
+    }
+    d->before = (uint64_t)before;
+    crew_init(&d->crew, o->cancel, NULL, NULL);
+    for (unsigned i = 0; i < o->workers; i++)
+        crew_add(&d->crew, direct_scan_rows, d);
+    return d;
+}
+
+bool direct_wait(struct direct *d, int64_t ms)
+{
+    return crew_wait(&d->crew, ms);
+}
+
+void direct_progress(struct direct *d, struct direct_progress *out)
+{
+    uint64_t rows = atomic_load(&d->rows);
+
+    *out = (struct direct_progress){
+        .done = d->before + rows, .before = d->before, .failed = atomic_load(&d->failed)};
+    /* The server counts partitions; with clustering columns that says nothing about rows. */
+    if (plan_schema(d->o.plan)->clustering_count == 0)
+        out->total = tasks_estimated_rows(d->tasks);
+    if (out->total < out->done)
+        out->total = 0;
+    crew_copy_note(&d->crew, out->note);
+}
+
+static bool read_counts(struct direct *d, struct direct_counts *c, struct err *err)
+{
+    const struct {
+        const char *name;
+        uint64_t *to;
+    } list[] = {
+        {"rows", &c->rows},
+        {"filtered", &c->filtered},
+        {"merged", &c->merged},
+        {"documents", &c->documents},
+        {"indexed", &c->indexed},
+        {"unchanged", &c->unchanged},
+        {"stale", &c->stale},
+        {"failed", &c->failed},
+        {"bytes", &c->bytes},
+        {"gone", &c->gone},
+        {"unread_ranges", &c->unread_ranges},
+        {"nan_to_null", &c->nan_to_null},
+        {"bad_utf8", &c->bad_utf8},
+        {"year_out_of_range", &c->year_out_of_range},
+    };
+
+    for (size_t i = 0; i < sizeof list / sizeof *list; i++) {
+        int64_t n = 0;
+
+        if (!run_count(d->o.run, list[i].name, &n, err))
+            return false;
+        *list[i].to = (uint64_t)n;
+    }
+    return true;
+}
+
+bool direct_finish(struct direct *d, struct direct_counts *counts, struct err *err)
+{
+    struct err count_err = {0};
+
+    *counts = (struct direct_counts){0};
+    crew_join(&d->crew, err);
+    if (!read_counts(d, counts, &count_err) && err->kind == ERR_NONE)
+        *err = count_err;
+    tasks_free(d->tasks);
+    scan_plan_fini(&d->scan);
+    crew_fini(&d->crew);
+    free(d);
+    return err->kind == ERR_NONE;
+}
+
+bool direct_conserved(const struct direct_counts *c)
+{
+    return c->rows == c->filtered + c->merged + c->documents &&
+           c->documents == c->indexed + c->unchanged + c->stale + c->failed;
+}

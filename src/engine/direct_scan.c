@@ -1,0 +1,326 @@
+#include "engine/direct_parts.h"
+
+#include <stdlib.h>
+
+#include "base/log.h"
+#include "mapping/json.h"
+
+enum {
+    BODY_KEEP_BYTES = 4 << 20, /* a body that had to grow beyond it is given back */
+    ID_MAX_BYTES = 4 << 10,
+};
+
+struct scanner {
+    struct direct_worker w;
+    struct elastic_target target;
+    struct elastic_bulk bulk;
+    size_t *row_at; /* for each action of the bulk: where its row begins in the page */
+    size_t row_cap;
+    struct slice *cells;
+    struct buf id, routing;
+
+    /* of the page at hand */
+    const struct page *page;
+    size_t row_begin; /* of the row at hand */
+    size_t *again;    /* rows that are to be read again by themselves: where they begin */
+    size_t again_count, again_cap;
+    size_t *check; /* rows that made a document under another term: where they begin */
+    size_t check_count, check_cap;
+};
+
+static void push(size_t **list, size_t *count, size_t *cap, size_t value)
+{
+    if (*count == *cap) {
+        *cap = *cap ? *cap * 2 : 256;
+        *list = xrealloc(*list, *cap * sizeof **list);
+    }
+    (*list)[(*count)++] = value;
+}
+
+/* The cells of a row met before. */
+static const struct slice *row_again(struct scanner *s, size_t begin)
+{
+    struct row_cursor at = {.rest = slice_of(s->page->rows.p + begin, s->page->rows.n - begin),
+                            .left = 1,
+                            .columns = s->page->columns->count};
+    struct err err = {0};
+
+    ensure(row_next(&at, s->cells, &err) && "it was read before");
+    return s->cells;
+}
+
+static void fail_row(struct scanner *s, size_t begin, const char *reason, const char *text)
+{
+    direct_fail(&s->w, row_again(s, begin), reason, text);
+}
+
+/* ---- verdicts ----------------------------------------------------------------------------------
+ */
+
+static void judge_conflict(struct scanner *s, const struct elastic_item *item, size_t begin)
+{
+    struct direct *d = s->w.direct;
+    char text[200];
+
+    switch (guard_conflict(d->o.guard, item->there, s->page->read_at_us)) {
+    case GUARD_EQUAL:
+        s->w.sum.unchanged++;
+        return;
+    case GUARD_STALE:
+        s->w.sum.stale++;
+        return;
+    case GUARD_FOREIGN:
+        guard_foreign_text(d->o.guard, item->there, text, sizeof text);
+        fail_row(s, begin, "foreign_version", text);
+        return;
+    }
+}
+
+static void judge(struct scanner *s, const struct elastic_item *item, size_t begin)
+{
+    switch ((enum elastic_verdict)item->verdict) {
+    case ELASTIC_DONE:
+        if (item->created &&
+            guard_doubts(s->w.direct->o.guard, s->page->read_at_us, item->primary_term))
+            push(&s->check, &s->check_count, &s->check_cap, begin);
+        else
+            s->w.sum.indexed++;
+        return;
+    case ELASTIC_CONFLICT:
+        judge_conflict(s, item, begin);
+        return;
+    case ELASTIC_LATER:
+        push(&s->again, &s->again_count, &s->again_cap, begin);
+        return;
+    case ELASTIC_REJECTED:
+    case ELASTIC_GONE:
+        fail_row(s, begin, item->problem ? item->problem->reason : "rejected",
+                 item->problem ? item->problem->text : "refused by Elasticsearch");
+        return;
+    case ELASTIC_OPEN:
+        ensure(false && "an answered bulk has a verdict for every item");
+    }
+}
+
+/* Sends what was collected. False with ERR_RETRY: nobody knows what became of it, the page is read
+ * again. */
+static bool send_bulk(struct scanner *s, struct err *err)
+{
+    struct direct *d = s->w.direct;
+    struct elastic_sent sent = {0};
+
+    if (!s->bulk.count)
+        return true;
+    if (!limit_enter(d->o.limit, s->bulk.count, err))
+        return false;
+    if (guard_too_old(d->o.guard, s->page->read_at_us)) {
+        limit_leave(d->o.limit, LIMIT_FINE, 0);
+        return err_set(err, ERR_RETRY, "rows waited too long to be written");
+    }
+    bool ok = elastic_bulk_send(s->w.elastic, &s->target, &s->bulk, &sent, err);
+    limit_leave(d->o.limit, ok && !sent.pushed_back ? LIMIT_FINE : LIMIT_PUSHED_BACK, sent.took_ms);
+    if (!ok) {
+        if (err->kind == ERR_RETRY)
+            guard_refresh(d->o.guard, s->w.elastic);
+        return false;
+    }
+    s->w.sum.bytes += s->bulk.body.len;
+    for (size_t i = 0; i < s->bulk.count; i++)
+        judge(s, &s->bulk.items[i], s->row_at[i]);
+    elastic_bulk_reset(&s->bulk);
+    return true;
+}
+
+/* ---- documents ---------------------------------------------------------------------------------
+ */
+
+/* The action and its document, straight into the body. False: the body is full. err: this row has
+ * no document. */
+static bool add_action(struct scanner *s, const struct elastic_action *a,
+                       struct json_counts *altered, struct err *err)
+{
+    struct direct *d = s->w.direct;
+
+    elastic_bulk_begin(&s->bulk, a);
+    if (!plan_write(d->o.plan, s->cells, a->id, &s->bulk.body, altered, err)) {
+        bool full = s->bulk.body.full;
+
+        elastic_bulk_cancel(&s->bulk);
+        if (!full)
+            return true;
+        err_clear(err);
+        return false;
+    }
+    if (d->o.strict_values && json_counts_sum(altered)) {
+        elastic_bulk_cancel(&s->bulk);
+        err_set(err, ERR_REJECT, "a value would be altered (--strict-values)");
+        return true;
+    }
+    return elastic_bulk_end(&s->bulk);
+}
+
+static bool describe(struct scanner *s, struct elastic_action *a, const char **reason,
+                     struct err *err)
+{
+    const struct plan *p = s->w.direct->o.plan;
+
+    *a = (struct elastic_action){.op = ELASTIC_INDEX, .condition = ELASTIC_ALWAYS};
+    *reason = "bad_document_id";
+    buf_reset(&s->id);
+    if (!plan_id(p, s->cells, &s->id, err))
+        return false;
+    a->id = buf_slice(&s->id);
+    *reason = "bad_routing";
+    if (plan_has_routing(p)) {
+        buf_reset(&s->routing);
+        if (!plan_routing(p, s->cells, &s->routing, err))
+            return false;
+        a->routing = buf_slice(&s->routing);
+    }
+    *reason = "bad_version";
+    switch (plan_versioning(p)) {
+    case VERSIONING_READ_TIME:
+        a->condition = ELASTIC_VERSION_GTE;
+        a->version = s->page->read_at_us;
+        return true;
+    case VERSIONING_WRITE_TIME:
+        a->condition = ELASTIC_VERSION;
+        return plan_write_version(p, s->cells, &a->version, err);
+    case VERSIONING_NONE:
+    case VERSIONING_SEQUENCE:
+        return true;
+    }
+    return true;
+}
+
+/* One row to one document. False: the page can't go on. */
+static bool add_row(struct scanner *s, struct err *err)
+{
+    struct json_counts altered = {0};
+    struct elastic_action action;
+    const char *reason;
+
+    s->w.sum.documents++;
+    if (!describe(s, &action, &reason, err)) {
+        direct_fail(&s->w, s->cells, reason, err->text);
+        return err_clear(err), true;
+    }
+    if (!add_action(s, &action, &altered, err)) {
+        bool alone = s->bulk.count == 0;
+
+        altered = (struct json_counts){0};
+        if (!alone && !send_bulk(s, err))
+            return false;
+        /* The verdicts may have looked at other rows. */
+        row_again(s, s->row_begin);
+        if (alone || !add_action(s, &action, &altered, err))
+            err_set(err, ERR_REJECT, "the document is larger than --memory allows for one body");
+    }
+    if (err->kind != ERR_NONE) {
+        direct_fail(&s->w, s->cells, json_counts_sum(&altered) ? "altered_value" : "bad_value",
+                    err->text);
+        return err_clear(err), true;
+    }
+    s->w.sum.altered.nan_to_null += altered.nan_to_null;
+    s->w.sum.altered.bad_utf8 += altered.bad_utf8;
+    s->w.sum.altered.year_out_of_range += altered.year_out_of_range;
+    if (s->row_cap < s->bulk.count) {
+        s->row_cap = s->row_cap ? s->row_cap * 2 : 1024;
+        s->row_at = xrealloc(s->row_at, s->row_cap * sizeof *s->row_at);
+    }
+    s->row_at[s->bulk.count - 1] = s->row_begin;
+    return s->bulk.body.len < limit_body_bytes(s->w.direct->o.limit) || send_bulk(s, err);
+}
+
+/* ---- a page ------------------------------------------------------------------------------------
+ */
+
+static bool add_rows(struct scanner *s, struct err *err)
+{
+    struct row_cursor rows = page_rows(s->page);
+
+    for (;;) {
+        s->row_begin = s->page->rows.n - rows.rest.n;
+        if (!row_next(&rows, s->cells, err))
+            return err->kind == ERR_NONE && send_bulk(s, err);
+        s->w.sum.rows++;
+        if (!add_row(s, err))
+            return false;
+    }
+}
+
+/* What may pass later, and what may have come back from the dead: by itself, with a new T. */
+static bool settle_rest(struct scanner *s, struct err *err)
+{
+    for (size_t i = 0; i < s->again_count; i++)
+        if (!direct_add_single(&s->w, row_again(s, s->again[i]), false, err))
+            return false;
+    for (size_t i = 0; i < s->check_count; i++)
+        if (!direct_add_single(&s->w, row_again(s, s->check[i]), true, err))
+            return false;
+    return (!s->again_count && !s->check_count) || direct_settle_singles(&s->w, err);
+}
+
+static void begin_page(struct scanner *s, const struct page *page)
+{
+    s->page = page;
+    guard_renew(s->w.direct->o.guard, s->w.elastic);
+    s->again_count = s->check_count = 0;
+    elastic_bulk_reset(&s->bulk);
+    if (s->bulk.body.cap > BODY_KEEP_BYTES)
+        buf_fini(&s->bulk.body);
+}
+
+static bool take_page(void *ctx, const struct scan_task *task, const struct scan_page *page,
+                      struct err *err)
+{
+    struct scanner *s = ctx;
+
+    if (page->page.shape_changed || !plan_fits(s->w.direct->o.plan, page->page.columns))
+        return err_set(err, ERR_USER,
+                       "the table's columns changed while it was read; run the command again");
+    if (!limit_read(s->w.direct->o.limit, page->page.row_count, err))
+        return false;
+    begin_page(s, &page->page);
+    if (add_rows(s, err) && settle_rest(s, err) && direct_save_page(&s->w, task, page, err))
+        return true;
+    direct_drop_page(&s->w);
+    return false;
+}
+
+static bool range_cut(void *ctx, const struct scan_task *task, int64_t done_to, bool inside,
+                      const char *why, struct err *err)
+{
+    return tasks_cut(((struct scanner *)ctx)->w.tx, task, done_to, inside, why, err);
+}
+
+static bool range_failed(void *ctx, const struct token_range *range, const char *why,
+                         struct err *err)
+{
+    return tasks_note_unread(((struct scanner *)ctx)->w.tx, range, why, err);
+}
+
+bool direct_scan_rows(void *ctx, struct err *err)
+{
+    struct direct *d = ctx;
+    struct scanner s = {.target = {.index = plan_index(d->o.plan),
+                                   .pipeline = plan_pipeline(d->o.plan),
+                                   .type = plan_type(d->o.plan)}};
+
+    buf_init(&s.id, ID_MAX_BYTES);
+    buf_init(&s.routing, ID_MAX_BYTES);
+    elastic_bulk_init(&s.bulk, d->o.memory_bytes / 2);
+    s.bulk.lean = true;
+    s.cells = xalloc(plan_column_count(d->o.plan) * sizeof *s.cells);
+    bool ok = direct_worker_open(&s.w, d, err) &&
+              direct_work(&s.w, &s, take_page, range_cut, range_failed, err);
+    direct_worker_close(&s.w);
+    elastic_bulk_fini(&s.bulk);
+    buf_fini(&s.routing);
+    buf_fini(&s.id);
+    free(s.cells);
+    free(s.row_at);
+    free(s.again);
+    free(s.check);
+    return ok;
+}
