@@ -216,6 +216,7 @@ struct elastic_index {
     char versioning[16];   /* _meta.cass2es.versioning; "": not said */
     int64_t gc_deletes_ms; /* 60000 unless set */
     int64_t primary_term;  /* highest of its shards */
+    int64_t lowest_term;   /* lowest of its shards */
     int shards, replicas;
 };
 
@@ -223,8 +224,9 @@ struct elastic_index {
  * indices, a closed index. */
 bool elastic_index_look(struct elastic *e, const char *name, struct elastic_index *out,
                         bool *exists, struct err *err);
-/* Highest of the index's shards: it rises when a primary starts anew and forgets deletes. */
-bool elastic_primary_term(struct elastic *e, const char *index, int64_t *out, struct err *err);
+/* Of the index's shards: one rises when a primary starts anew, and forgets its deletes. */
+bool elastic_primary_terms(struct elastic *e, const char *index, int64_t *lowest, int64_t *highest,
+                           struct err *err);
 /* definition: JSON, {"settings": ..., "mappings": ...}. ERR_USER when it is there already, or the
  * server refuses it. */
 bool elastic_index_create(struct elastic *e, const char *name, struct slice definition,

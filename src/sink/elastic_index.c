@@ -258,9 +258,13 @@ static void read_index(const struct json *one, const char *name, struct elastic_
     out->replicas = setting_int(settings, "index.number_of_replicas");
 }
 
-/* The index's entry in the cluster's state: is it open, and its highest primary term. */
-static bool look_up_terms(struct elastic *e, const char *index, bool *closed, int64_t *term,
-                          struct err *err)
+/* The index's entry in the cluster's state: is it open, and the primary terms of its shards. */
+struct terms {
+    bool closed;
+    int64_t lowest, highest;
+};
+
+static bool look_up_terms(struct elastic *e, const char *index, struct terms *out, struct err *err)
 {
     char path[ELASTIC_PATH_BYTES] = "/_cluster/state/metadata";
     struct http_answer a;
@@ -277,24 +281,29 @@ static bool look_up_terms(struct elastic *e, const char *index, bool *closed, in
     if (!indices || !indices->first)
         return elastic_index_missing(e, index, err);
     const struct json *terms = json_get(indices->first, "primary_terms");
-    *closed = slice_is(json_get_string(indices->first, "state"), "close");
-    *term = 0;
+    *out = (struct terms){.closed = slice_is(json_get_string(indices->first, "state"), "close")};
     if (terms)
-        json_each (t, terms)
-            if (elastic_json_i64(t, &value) && value > *term)
-                *term = value;
-    return *term > 0 || err_set(err, ERR_USER, "%s does not tell the primary terms of \"%s\"",
-                                elastic_url(e), index);
+        json_each (t, terms) {
+            if (!elastic_json_i64(t, &value))
+                continue;
+            if (value > out->highest)
+                out->highest = value;
+            if (!out->lowest || value < out->lowest)
+                out->lowest = value;
+        }
+    return out->lowest > 0 || err_set(err, ERR_USER, "%s does not tell the primary terms of \"%s\"",
+                                      elastic_url(e), index);
 }
 
-bool elastic_primary_term(struct elastic *e, const char *index, int64_t *out, struct err *err)
+bool elastic_primary_terms(struct elastic *e, const char *index, int64_t *lowest, int64_t *highest,
+                           struct err *err)
 {
-    int64_t term;
-    bool closed;
+    struct terms terms;
 
-    if (!look_up_terms(e, index, &closed, &term, err))
+    if (!look_up_terms(e, index, &terms, err))
         return false;
-    *out = term;
+    *lowest = terms.lowest;
+    *highest = terms.highest;
     return true;
 }
 
@@ -305,7 +314,7 @@ bool elastic_index_look(struct elastic *e, const char *name, struct elastic_inde
     struct http_answer a;
     const struct json *one;
     struct elastic_index index;
-    bool closed;
+    struct terms terms;
 
     if (!check_name(name, err))
         return false;
@@ -319,9 +328,11 @@ bool elastic_index_look(struct elastic *e, const char *name, struct elastic_inde
     if (!read_one(e, name, &a, &one, err))
         return false;
     read_index(one, name, &index);
-    if (!look_up_terms(e, index.name, &closed, &index.primary_term, err))
+    if (!look_up_terms(e, index.name, &terms, err))
         return false;
-    if (closed)
+    index.primary_term = terms.highest;
+    index.lowest_term = terms.lowest;
+    if (terms.closed)
         return err_set(err, ERR_USER, "index \"%s\" is closed; open it first", index.name);
     *exists = true;
     *out = index;
@@ -400,6 +411,9 @@ static bool find_block(const struct json *blocks, struct elastic_state *out)
         if (!blocks_writes(block))
             continue;
         struct slice why = json_get_string(block, "description");
+        const uint8_t *more = why.n ? memchr(why.p, ';', why.n) : NULL; /* an address to read on */
+        if (more)
+            why.n = (size_t)(more - why.p);
         out->pause = true;
         snprintf(out->why, sizeof out->why, "no writing: %.*s", (int)why.n,
                  why.p ? (const char *)why.p : "");
@@ -447,9 +461,10 @@ bool elastic_cluster_state(struct elastic *e, const char *index, struct elastic_
         return elastic_fail(e, &a, a.status >= 500 ? ERR_RETRY : ERR_USER, err);
     const struct json *health = parse(e, &a);
     elastic_json_i64(json_get(health, "unassigned_shards"), &missing);
+    bool red = slice_is(json_get_string(health, "status"), "red");
     if (!look_at_blocks(e, index, &state, err))
         return false;
-    if (!state.pause && slice_is(json_get_string(health, "status"), "red")) {
+    if (!state.pause && red) {
         state.pause = true;
         snprintf(state.why, sizeof state.why, "the index is red: %" PRId64 " shards are nowhere",
                  missing);

@@ -12,14 +12,15 @@ enum {
     BODY_MIN_BYTES = 4 << 10,     /* smaller ones are sent as they are */
     MEASURE_MIN_BYTES = 16 << 10, /* smaller ones tell of round trips, not of the link */
     SAMPLE_BYTES = 128 << 10,
-    FAST_BYTES_PER_S = 60 << 20, /* of one connection: what several of them share is not slow */
 };
+/* Of one connection: several of them together are as fast as a network of today. */
+static const double fast_bytes_per_s = 60e6;
 
 bool gzip_pays(const struct gzip_facts *f, bool on)
 {
     if (f->link_bytes_per_s <= 0 || f->pack_bytes_per_s <= 0 || f->ratio <= 0)
         return on;
-    if (f->link_bytes_per_s >= FAST_BYTES_PER_S)
+    if (f->link_bytes_per_s >= fast_bytes_per_s)
         return false;
     double plain = 1 / f->link_bytes_per_s;
     double packed = 1 / f->pack_bytes_per_s + plain / f->ratio;
@@ -101,7 +102,7 @@ void gzip_sent(struct gzip *g, size_t wire_bytes, int64_t link_us)
         g->facts.link_bytes_per_s = speed;
     if (++g->bodies < g->window)
         return;
-    if (g->in_bytes > 0 || g->facts.link_bytes_per_s >= FAST_BYTES_PER_S)
+    if (g->in_bytes > 0 || g->facts.link_bytes_per_s >= fast_bytes_per_s)
         decide(g);
     else
         g->wants_sample = true; /* the next body tells, then it is decided */

@@ -294,8 +294,8 @@ static void random_item(struct buf *b, const struct elastic_item *item, size_t i
         "index_not_found_exception",         "security_exception",       "x\\\"y"};
     static const char *const reasons[] = {
         "[a]: version conflict, current version [7] is higher than the one provided [3]",
-        "[\\u00fc]: version conflict, current version [8] is higher or equal to the one provided "
-        "[8]",
+        ("[\\u00fc]: version conflict, current version [8] is higher or equal to the one provided "
+         "[8]"),
         "failed. Preview of field's value: 'secret'",
         "\xc3\xbc",
         "no such index [x]",
