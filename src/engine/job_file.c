@@ -4,7 +4,7 @@
 #include "model/value.h"
 
 enum {
-    FILE_BATCH_IDS = 2000,
+    FILE_BATCH_IDS = 8000,
     FILE_BATCH_BYTES = 256 << 10,
 };
 
