@@ -67,15 +67,17 @@ bool json_cell_text(struct buf *out, const struct type *t, struct slice cell, st
 /* ---- strings ----------------------------------------------------------------------------------
  */
 
-/* Bytes of w that are control characters, a quote, a backslash, or not ASCII: their top bits. */
-static inline uint64_t special_bytes(uint64_t w)
+/* Bytes of w that are control characters, a quote, a backslash, or (unless `valid`) not ASCII:
+ * their top bits. A borrow can mark a byte too much above the first one, never one too few. */
+static inline uint64_t special_bytes(uint64_t w, bool valid)
 {
     const uint64_t ones = UINT64_C(0x0101010101010101);
     const uint64_t tops = UINT64_C(0x8080808080808080);
     uint64_t quote = w ^ ones * '"';
     uint64_t slash = w ^ ones * '\\';
 
-    return ((w - ones * 0x20) | (quote - ones) | (slash - ones) | w) & tops;
+    return ((w - ones * 0x20) | (quote - ones) | (slash - ones) | w) & tops &
+           (valid ? ~w : UINT64_MAX);
 }
 
 /* Length of the well-formed UTF-8 sequence at p (n bytes left, the first not ASCII), or 0. */
@@ -132,8 +134,8 @@ static inline uint64_t last_bytes(struct slice s, const uint8_t *p, size_t left)
 }
 
 /* Copies from p, which lies in s, up to the first byte that does not stand for itself; yields how
- * many. Up to 16 bytes are written beyond them. */
-static inline size_t copy_plain(uint8_t *to, struct slice s, const uint8_t *p)
+ * many. Up to 16 bytes are written beyond them. valid: what is not ASCII is known to be UTF-8. */
+static inline size_t copy_plain(uint8_t *to, struct slice s, const uint8_t *p, bool valid)
 {
     size_t n = (size_t)(s.p + s.n - p);
     size_t i = 0;
@@ -144,9 +146,11 @@ static inline size_t copy_plain(uint8_t *to, struct slice s, const uint8_t *p)
         __m128i v = _mm_loadu_si128((const __m128i_u *)(p + i));
         _mm_storeu_si128((__m128i_u *)(to + i), v);
         /* As signed bytes, those that are not ASCII are below the space, too. */
-        __m128i special = _mm_or_si128(_mm_cmplt_epi8(v, _mm_set1_epi8(' ')),
-                                       _mm_or_si128(_mm_cmpeq_epi8(v, _mm_set1_epi8('"')),
-                                                    _mm_cmpeq_epi8(v, _mm_set1_epi8('\\'))));
+        __m128i control = valid ? _mm_cmpeq_epi8(_mm_min_epu8(v, _mm_set1_epi8(0x1f)), v)
+                                : _mm_cmplt_epi8(v, _mm_set1_epi8(' '));
+        __m128i special =
+            _mm_or_si128(control, _mm_or_si128(_mm_cmpeq_epi8(v, _mm_set1_epi8('"')),
+                                               _mm_cmpeq_epi8(v, _mm_set1_epi8('\\'))));
         int found = _mm_movemask_epi8(special);
         if (found)
             return i + (size_t)__builtin_ctz((unsigned)found);
@@ -155,8 +159,7 @@ static inline size_t copy_plain(uint8_t *to, struct slice s, const uint8_t *p)
     for (; n - i >= 8; i += 8) {
         memcpy(&w, p + i, 8);
         memcpy(to + i, &w, 8);
-        uint64_t special = special_bytes(w);
-        /* A borrow can mark a byte too much above the first one, never one too few. */
+        uint64_t special = special_bytes(w, valid);
         if (special)
             return i + (size_t)__builtin_ctzll(special) / 8;
     }
@@ -165,58 +168,47 @@ static inline size_t copy_plain(uint8_t *to, struct slice s, const uint8_t *p)
     w = last_bytes(s, p + i, n - i);
     memcpy(to + i, &w, 8);
     /* The zeros above are special, too: they end it. */
-    return i + (size_t)__builtin_ctzll(special_bytes(w)) / 8;
+    return i + (size_t)__builtin_ctzll(special_bytes(w, valid)) / 8;
 }
 
-/* Copies well-formed sequences that are not ASCII, as many as there are; yields their bytes. Up to
- * 3 are written beyond them. */
-static inline size_t copy_utf8(uint8_t *to, const uint8_t *p, size_t n)
+/* Copies well-formed sequences that are not ASCII, as many as there are; yields their bytes. */
+static size_t copy_utf8(uint8_t *to, const uint8_t *p, size_t n)
 {
     size_t i = 0;
+    size_t length;
 
-    while (i < n && p[i] >= 0x80) {
-        uint32_t w;
-        if (n - i < 4) {
-            size_t length = utf8_length(p + i, n - i);
-            if (!length)
-                break;
-            for (size_t end = i + length; i < end; i++)
-                to[i] = p[i];
-            continue;
-        }
-        memcpy(&w, p + i, 4);
-        memcpy(to + i, &w, 4);
-        uint32_t top = (w & 15) << 6 | (w >> 8 & 0x3f); /* of a sequence of 3: its 10 top bits */
-        size_t length = (w & 0xc0c0f0) == 0x8080e0 && top >= 0x20 && top >> 5 != 0xd800 >> 11
-                            ? 3
-                            : utf8_length(p + i, 4);
-        if (!length)
-            break;
-        i += length;
-    }
+    while (i < n && p[i] >= 0x80 && (length = utf8_length(p + i, n - i)) != 0)
+        for (size_t end = i + length; i < end; i++)
+            to[i] = p[i];
     return i;
 }
 
 /*
  * A string in quotes. Room is asked for as if every byte stood for itself, and once more behind
- * each byte that does not.
+ * each byte that does not. All behind the first byte that is not ASCII is checked at once, which
+ * is much faster than by sequences; those are looked at where it is not UTF-8.
  */
 static void write_string(struct buf *out, struct slice s, struct json_counts *counts)
 {
     const uint8_t *p = s.p;
     const uint8_t *end = p + s.n;
     uint8_t *to = buf_room(out, s.n + STRING_SLACK);
+    enum { NOT_SEEN, VALID, NOT_VALID } beyond_ascii = NOT_SEEN;
     bool bad = false;
 
     if (!to)
         return;
     *to++ = '"';
     for (;;) {
-        size_t n = copy_plain(to, s, p);
+        size_t n = beyond_ascii == VALID ? copy_plain(to, s, p, true) : copy_plain(to, s, p, false);
         p += n;
         to += n;
         if (p == end)
             break;
+        if (*p >= 0x80 && beyond_ascii == NOT_SEEN) {
+            beyond_ascii = utf8_valid(slice_of(p, (size_t)(end - p))) ? VALID : NOT_VALID;
+            continue;
+        }
         n = copy_utf8(to, p, (size_t)(end - p));
         p += n;
         to += n;

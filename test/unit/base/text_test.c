@@ -29,6 +29,76 @@ static void utf8_is_checked(void **state)
         assert_int_equal(utf8_valid(slice_str(cases[i].text)), cases[i].valid);
 }
 
+/* By the numbers that sequences stand for. */
+static bool decodes(const uint8_t *p, size_t n)
+{
+    for (size_t i = 0; i < n;) {
+        size_t more = p[i] < 0x80 ? 0 : p[i] < 0xc0 ? 9 : p[i] < 0xe0 ? 1 : p[i] < 0xf0 ? 2 : 3;
+        uint32_t v = more ? p[i] & (0x3fu >> more) : p[i];
+
+        if (more > 3 || p[i] >= 0xf8 || n - i <= more)
+            return false;
+        for (size_t k = 1; k <= more; k++) {
+            if ((p[i + k] & 0xc0) != 0x80)
+                return false;
+            v = v << 6 | (p[i + k] & 0x3f);
+        }
+        if (v > 0x10ffff || (v >= 0xd800 && v < 0xe000) ||
+            v < (const uint32_t[]){0, 0x80, 0x800, 0x10000}[more])
+            return false;
+        i += more + 1;
+    }
+    return true;
+}
+
+/* Long texts are checked by blocks: every beginning of a sequence, at every place near the border
+ * of two and near the end. */
+static void utf8_in_long_texts(void **state)
+{
+    static const uint8_t thirds[] = {'x', 0x80, 0x8f, 0x90, 0xa0, 0xbf, 0xc0, 0xe0};
+    static const size_t lengths[] = {16, 17, 31, 32, 33};
+    static const uint8_t leads[] = {0, 0xc0, 0xe0, 0xf0};
+    uint8_t text[40];
+
+    (void)state;
+    for (unsigned first = 0x7f; first < 0x100; first++) {
+        for (unsigned second = 0; second < 0x100; second += second < 0x78 ? 8 : 1) {
+            for (size_t k = 0; k < sizeof thirds * 2; k++) {
+                for (size_t at = 11; at < 17; at++) {
+                    memset(text, 'x', sizeof text);
+                    text[at] = (uint8_t)first;
+                    text[at + 1] = (uint8_t)second;
+                    text[at + 2] = thirds[k / 2];
+                    text[at + 3] = k % 2 ? 0x80 : 'x';
+                    size_t n = lengths[k % 5];
+                    if (utf8_valid(slice_of(text, n)) != decodes(text, n))
+                        fail_msg("%02x %02x %02x at %zu of %zu", first, second, text[at + 2], at,
+                                 n);
+                }
+            }
+        }
+    }
+    uint64_t seed = 5;
+    for (int round = 0; round < 200000; round++) { /* mostly right, and one byte changed */
+        size_t n = 0;
+        while (n < sizeof text - 4) {
+            seed = seed * 6364136223846793005u + 1442695040888963407u;
+            uint32_t v = (uint32_t)(seed >> 40) & (0x1fffffu >> (seed >> 33 & 15));
+            if (v > 0x10ffff || (v >= 0xd800 && v < 0xe000))
+                continue;
+            size_t more = v < 0x80 ? 0 : v < 0x800 ? 1 : v < 0x10000 ? 2 : 3;
+            text[n] = (uint8_t)(leads[more] | v >> (6 * more));
+            for (size_t i = 1; i <= more; i++)
+                text[n + i] = (uint8_t)(0x80 | (v >> (6 * (more - i)) & 0x3f));
+            n += more + 1;
+        }
+        assert_true(decodes(text, n));
+        assert_true(utf8_valid(slice_of(text, n)));
+        text[seed >> 20 & 31] = (uint8_t)(seed >> 12);
+        assert_int_equal(utf8_valid(slice_of(text, n)), decodes(text, n));
+    }
+}
+
 static void strings_are_escaped(void **state)
 {
     static const struct {
@@ -212,10 +282,10 @@ static void trimmed_and_compared(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(utf8_is_checked),        cmocka_unit_test(strings_are_escaped),
-        cmocka_unit_test(every_length_and_place), cmocka_unit_test(base64_and_hex),
-        cmocka_unit_test(numbers_come_and_go),    cmocka_unit_test(near_names_are_offered),
-        cmocka_unit_test(trimmed_and_compared),
+        cmocka_unit_test(utf8_is_checked),        cmocka_unit_test(utf8_in_long_texts),
+        cmocka_unit_test(strings_are_escaped),    cmocka_unit_test(every_length_and_place),
+        cmocka_unit_test(base64_and_hex),         cmocka_unit_test(numbers_come_and_go),
+        cmocka_unit_test(near_names_are_offered), cmocka_unit_test(trimmed_and_compared),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
