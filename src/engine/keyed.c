@@ -9,6 +9,7 @@
 enum {
     BUDGET_MS = 10 * 60 * 1000,
     MEMORY_BYTES = 32 << 20,
+    ROUTING_BYTES = 64 << 10,
 };
 
 /* ---- life --------------------------------------------------------------------------------------
@@ -31,15 +32,18 @@ struct keyed *keyed_open(const struct keyed_options *o, struct err *err)
     elastic_bulk_init(&k->bulk, k->memory_bytes / 2);
     k->bulk_docs = xalloc(ROUND_DOCS * sizeof(struct doc *));
     buf_init(&k->text, k->memory_bytes / 2);
+    buf_init(&k->routing, ROUTING_BYTES);
+    k->look_max = ROUND_DOCS;
+    k->elastic = o->sink;
     k->session = cql_session_open(o->cluster, err);
-    if (k->session) {
+    if (k->session && !k->elastic) {
         struct elastic_options elastic = *o->elastic;
         if (!elastic.max_answer_bytes)
             elastic.max_answer_bytes = k->memory_bytes;
         k->elastic = elastic_new(&elastic, err);
+        k->owns_elastic = true;
     }
-    k->look_max = ROUND_DOCS;
-    if (k->elastic)
+    if (k->session && k->elastic)
         return k;
     keyed_free(k);
     return NULL;
@@ -49,8 +53,10 @@ void keyed_free(struct keyed *k)
 {
     if (!k)
         return;
-    elastic_free(k->elastic);
+    if (k->owns_elastic)
+        elastic_free(k->elastic);
     cql_session_free(k->session);
+    buf_fini(&k->routing);
     buf_fini(&k->text);
     elastic_bulk_fini(&k->bulk);
     map_fini(&k->seen);
@@ -116,8 +122,9 @@ void keyed_settle(struct keyed *k, struct doc *d, enum doc_state state)
     if (d->seen)
         d->seen->state = state;
     retry_ok(&k->retry); /* the only progress: looks and reads may well pass while writes do not */
-    if (state == DOC_GONE) {
+    if (state == DOC_GONE || state == DOC_REMOVED) {
         c->gone++;
+        c->removed += state == DOC_REMOVED;
         return;
     }
     c->rows++;
@@ -131,6 +138,8 @@ void keyed_settle(struct keyed *k, struct doc *d, enum doc_state state)
         c->indexed++;
     else if (state == DOC_UNCHANGED)
         c->unchanged++;
+    else if (state == DOC_STALE)
+        c->stale++;
     else
         c->failed++;
 }
@@ -138,11 +147,25 @@ void keyed_settle(struct keyed *k, struct doc *d, enum doc_state state)
 void keyed_fail(struct keyed *k, struct doc *d, const char *reason, const char *text)
 {
     keyed_tell(&k->results[d->element], reason, text);
+    if (k->o.on_failure)
+        k->o.on_failure(k->o.on_failure_ctx, k->plan, d->key, reason, text);
     keyed_settle(k, d, DOC_FAILED);
 }
 
 /* ---- a call ------------------------------------------------------------------------------------
  */
+
+/* No row at all: whether that is well, the options say. */
+static void finish_missing(struct keyed *k, struct keyed_result *r)
+{
+    bool wanted =
+        k->o.missing == KEYED_KEEP || (k->o.missing == KEYED_DELETE && r->counts.gone > 0);
+
+    r->ok = wanted && !r->reason[0];
+    if (!r->ok)
+        keyed_tell(r, "missing",
+                   r->counts.filtered ? "no row fulfils the conditions" : "no row has this key");
+}
 
 /* Keys that belong to another element's documents, and what each element comes to. */
 static void finish(struct keyed *k, uint32_t count)
@@ -150,8 +173,9 @@ static void finish(struct keyed *k, uint32_t count)
     for (size_t i = 0; i < k->shared_count; i++) {
         struct keyed_result *r = &k->results[k->shared[i].element];
         enum doc_state state = k->shared[i].seen->state;
-        if (state == DOC_GONE) {
+        if (state == DOC_GONE || state == DOC_REMOVED) {
             r->counts.gone++;
+            r->counts.removed += state == DOC_REMOVED;
             continue;
         }
         r->counts.rows++;
@@ -169,35 +193,42 @@ static void finish(struct keyed *k, uint32_t count)
             continue;
         r->outcome = r->counts.documents + r->counts.merged ? KEYED_FOUND : KEYED_MISSING;
         if (r->outcome == KEYED_MISSING)
-            keyed_tell(r, "missing",
-                       r->counts.filtered ? "no row fulfils the conditions"
-                                          : "no row has this key");
-        r->ok = r->outcome == KEYED_FOUND && !r->reason[0];
+            finish_missing(k, r);
+        else
+            r->ok = !r->reason[0];
     }
 }
 
 /* What was settled before an error stays told; an element is open unless it is bad or a duplicate.
  */
 static bool check_state(struct keyed *k, const char *object_type, const struct json *ids,
-                        struct err *err)
+                        const struct plan **plan, struct err *err)
 {
-    k->plan = keyed_plan(k, object_type);
-    if (!k->plan)
+    *plan = keyed_plan(k, object_type);
+    if (!*plan)
         return err_set(err, ERR_USER, "no mapping for object type \"%.60s\"", object_type);
     if (!ids || ids->kind != JSON_ARRAY)
         return err_set(err, ERR_USER, "the ids are no list");
     return true;
 }
 
-bool keyed_sync(struct keyed *k, const char *object_type, const struct json *ids,
-                struct keyed_result *results, struct err *err)
+static struct guard *guard_of(const struct keyed *k, const struct plan *plan)
 {
-    struct map elements;
+    for (size_t i = 0; k->o.guards && k->o.plans[i]; i++)
+        if (k->o.plans[i] == plan)
+            return k->o.guards[i];
+    return NULL;
+}
 
-    if (!check_state(k, object_type, ids, err))
-        return false;
-    memset(results, 0, ids->count * sizeof *results);
-    k->results = results;
+void keyed_begin(struct keyed *k, const struct plan *plan, struct keyed_result *sum)
+{
+    k->plan = plan;
+    k->versioning = plan_versioning(plan);
+    k->guard = guard_of(k, plan);
+    ensure(k->guard || !keyed_is_versioned(k));
+    k->target = (struct elastic_target){
+        .index = plan_index(plan), .pipeline = plan_pipeline(plan), .type = plan_type(plan)};
+    k->results = sum;
     if (k->look_max < ROUND_DOCS) /* documents may be smaller today */
         k->look_max = k->look_max * 2 < ROUND_DOCS ? k->look_max * 2 : ROUND_DOCS;
     k->doc_count = k->shared_count = 0;
@@ -206,8 +237,47 @@ bool keyed_sync(struct keyed *k, const char *object_type, const struct json *ids
     arena_reset(&k->key_mem);
     k->key_bytes = 0;
     map_reset(&k->seen);
-    map_init(&elements);
     retry_init(&k->retry, k->o.clock, k->o.cancel, k->o.retry_budget_ms);
+}
+
+bool keyed_add(struct keyed *k, enum keyed_task task, const struct slice *key, int64_t seq_no,
+               int64_t term, struct err *err)
+{
+    static const struct plan_query whole;
+    const struct slice *kept = keyed_keep_key(k, key);
+    struct doc *d = kept ? keyed_new_doc(k, 0, kept, err) : NULL;
+
+    if (!d)
+        return err->kind == ERR_NONE ? keyed_no_memory(err) : false;
+    d->query = &whole;
+    d->first_is_stale = task == KEYED_WRITE_STALE;
+    if (task == KEYED_CHECK && d->state == DOC_LOOK) {
+        d->state = DOC_CHECK;
+        d->created_seq_no = seq_no;
+        d->created_term = term;
+    }
+    for (uint16_t i = 0; i < plan_key_count(k->plan); i++)
+        k->key_bytes += key[i].n;
+    return (k->doc_count < DOCS_AT_ONCE && k->key_bytes < k->memory_bytes / 2) ||
+           keyed_flush(k, err);
+}
+
+bool keyed_end(struct keyed *k, struct err *err)
+{
+    return keyed_flush(k, err);
+}
+
+bool keyed_sync(struct keyed *k, const char *object_type, const struct json *ids,
+                struct keyed_result *results, struct err *err)
+{
+    const struct plan *plan;
+    struct map elements;
+
+    if (!check_state(k, object_type, ids, &plan, err))
+        return false;
+    memset(results, 0, ids->count * sizeof *results);
+    keyed_begin(k, plan, results);
+    map_init(&elements);
     bool ok = keyed_elements(k, ids, &elements, err);
     map_fini(&elements);
     if (!ok)
@@ -224,6 +294,8 @@ void keyed_totals_add(struct keyed_totals *t, const struct keyed_result *results
         t->duplicate += results[i].outcome == KEYED_DUPLICATE;
         t->bad += results[i].outcome == KEYED_BAD;
         t->missing += results[i].outcome == KEYED_MISSING;
+        t->deleted += results[i].outcome == KEYED_MISSING && c->removed;
+        t->kept += results[i].outcome == KEYED_MISSING && !c->removed;
         t->found += results[i].outcome == KEYED_FOUND;
         t->open += results[i].outcome == KEYED_OPEN;
         t->counts.rows += c->rows;
@@ -236,6 +308,7 @@ void keyed_totals_add(struct keyed_totals *t, const struct keyed_result *results
         t->counts.failed += c->failed;
         t->counts.contended += c->contended;
         t->counts.gone += c->gone;
+        t->counts.removed += c->removed;
         t->counts.altered += c->altered;
     }
 }
@@ -247,7 +320,7 @@ bool keyed_conserved(const struct keyed_totals *t)
     return t->ids == t->duplicate + t->bad + t->missing + t->found + t->open &&
            c->rows == c->filtered + c->merged + c->documents &&
            c->documents == c->indexed + c->unchanged + c->stale + c->failed &&
-           c->contended <= c->failed;
+           t->missing == t->deleted + t->kept && c->contended <= c->failed && c->removed <= c->gone;
 }
 
 bool keyed_check(struct keyed *k, struct err *err)

@@ -1,11 +1,17 @@
 /*
  * engine/keyed.h - documents by ids: from the elements of an objectIds list to Elasticsearch.
  *
- * What `serve` calls for each block of ids, under `versioning: sequence` (DESIGN 3.3): keys of an
- * id, look at what is stored (_mget), read exactly those rows, merge what is preserved, write on
- * the condition that nothing changed meanwhile, and read again what lost. A row that is missing is
- * reported; a document is deleted only when we ourselves created it from a row that was gone by
- * then.
+ * What `serve` and `sync` call for each block of ids, and direct sync for what a page leaves over:
+ * keys of an id, read exactly those rows, write, judge. How, says the plan's versioning (DESIGN
+ * 3.3):
+ *   sequence    look at what is stored (_mget) before the row is read, merge what is preserved,
+ *               write on the condition that nothing changed meanwhile, read again what lost
+ *   read_time   the time of reading is the version; a conflict is read once more
+ *   write_time  the row's own timestamps are; an equal one is there: nothing to do
+ *   none        whoever comes last
+ * What may have been written, and what is too old, is read again, never sent again. A row that is
+ * missing is reported; a document is deleted when we ourselves made it from a row that was gone by
+ * then, or when the options say so (KEYED_DELETE).
  *
  * Threads: a keyed belongs to one worker (it owns a CQL session and an HTTP connection); the
  * cluster, the plans and the clock behind it are shared.
@@ -20,14 +26,35 @@
 #include "base/json.h"
 #include "base/mem.h"
 #include "cql/cql.h"
+#include "engine/brake.h"
+#include "engine/guard.h"
+#include "engine/limit.h"
 #include "mapping/plan.h"
 #include "sink/elastic.h"
+
+/* What becomes of a row that is missing. */
+enum keyed_missing {
+    KEYED_REPORT, /* a failure */
+    KEYED_KEEP,   /* counted, no failure */
+    KEYED_DELETE, /* its document goes, when a second read, 1 s later at least, finds no row either:
+                     of whole keys only (a part of a key does not say which documents) */
+};
 
 /* Everything borrowed for the life of the keyed. */
 struct keyed_options {
     struct cql_cluster *cluster;
     const struct elastic_options *elastic;
+    struct elastic *sink;            /* used instead of a connection of its own; may be NULL */
     const struct plan *const *plans; /* one per object type, NULL-terminated */
+    struct guard *const *guards;     /* one for each plan; may be NULL, or be NULL where the plan's
+                                        versioning is sequence or none */
+    struct limit *limit;             /* for bulk requests; may be NULL */
+    enum keyed_missing missing;
+    struct brake *brake; /* for KEYED_DELETE; the owner tells it of ids */
+    /* Each document that failed; may be NULL. key: plan_key_count() cells. */
+    void (*on_failure)(void *ctx, const struct plan *plan, const struct slice *key,
+                       const char *reason, const char *text);
+    void *on_failure_ctx;
     struct clock *clock;
     struct cancel *cancel;   /* may be NULL */
     int64_t retry_budget_ms; /* per call of keyed_sync: how long without any progress before it
@@ -40,7 +67,7 @@ struct keyed_options {
 enum keyed_outcome {
     KEYED_OPEN,      /* not settled: keyed_sync() ended with an error before; nothing is known */
     KEYED_FOUND,     /* has rows, all of them settled: see the counts */
-    KEYED_MISSING,   /* no row */
+    KEYED_MISSING,   /* no row: see counts.removed */
     KEYED_DUPLICATE, /* equals an earlier element of the call: `of`; counts are 0 */
     KEYED_BAD,       /* is no id: reason and text */
 };
@@ -54,10 +81,11 @@ struct keyed_counts {
     uint64_t documents; /* the rest, each ended as one of the four below */
     uint64_t indexed;
     uint64_t unchanged; /* equal to what is stored: not written */
-    uint64_t stale;     /* always 0 under sequence */
+    uint64_t stale;     /* a later one is there; always 0 under sequence */
     uint64_t failed;
     uint64_t contended; /* of the failed: lost against other writers each time */
-    uint64_t gone;      /* rows that were there at the first look only; not among `rows` */
+    uint64_t gone;      /* keys without a row; not among `rows` */
+    uint64_t removed;   /* of the gone: their document was there, and is deleted */
     uint64_t altered;   /* values in documents that could not be written as they are (NaN, ...) */
 };
 
@@ -65,7 +93,7 @@ struct keyed_result {
     enum keyed_outcome outcome;
     uint32_t of; /* KEYED_DUPLICATE: index of the first */
     bool ok;     /* FOUND and every one of its documents, merged ones too, is indexed, unchanged or
-                    stale (a duplicate: as its first) */
+                    stale; MISSING and as the options want it (a duplicate: as its first) */
     struct keyed_counts counts;
     char reason[32]; /* "" or of the first failure: bad_id, unknown_column, no_partition_key,
                         missing, contended, or the type of Elasticsearch's error, ... : stable words
@@ -73,9 +101,11 @@ struct keyed_result {
     char text[256];  /* the same for people */
 };
 
-/* Sums of a list of results. ids = duplicate + bad + missing + found (+ open after an error). */
+/* Sums of a list of results. ids = duplicate + bad + missing + found (+ open after an error);
+ * missing = deleted + kept. */
 struct keyed_totals {
     uint64_t ids, duplicate, bad, missing, found, open;
+    uint64_t deleted, kept; /* a missing one with nothing to delete is kept */
     struct keyed_counts counts;
 };
 
@@ -108,3 +138,25 @@ bool keyed_conserved(const struct keyed_totals *t);
 /* Is everything there: Cassandra answers, and the index of every plan exists. For readiness and
  * start. */
 bool keyed_check(struct keyed *k, struct err *err);
+
+/* ---- keys, for engine/direct ------------------------------------------------------------------
+ *
+ * keyed_begin(), keyed_add() for each key, keyed_end(): reads, writes and judges each by itself.
+ */
+
+enum keyed_task {
+    KEYED_WRITE,       /* read the row, write the document */
+    KEYED_WRITE_STALE, /* the same, and the first conflict is `stale`: the row was read just now */
+    KEYED_CHECK,       /* we created its document: is the row still there; else delete it */
+};
+
+/* sum: of all that follows, added to (outcome, reason and text are of no meaning). */
+void keyed_begin(struct keyed *k, const struct plan *plan, struct keyed_result *sum);
+/*
+ *   key           plan_key_count() cells, copied
+ *   seq_no, term  KEYED_CHECK under sequence: what the create got
+ * False: as keyed_sync(). Works them off when many have come together.
+ */
+bool keyed_add(struct keyed *k, enum keyed_task task, const struct slice *key, int64_t seq_no,
+               int64_t term, struct err *err);
+bool keyed_end(struct keyed *k, struct err *err);

@@ -1,37 +1,64 @@
 #include "engine/keyed_parts.h"
 
 #include <stdlib.h>
-#include <string.h>
-
-#include "base/text.h"
 
 enum {
-    LOSSES_MAX = 5, /* against other writers */
-    LATERS_MAX = 5, /* of "may pass" for a single document while others do pass */
+    CONFIRM_MS = 1000,     /* between the two reads that find no row */
+    BODY_BYTES = 1 << 20,  /* what a pass should come to: one request */
+    ROUND_DOCS_FIRST = 50, /* when it is not known how large rows are */
 };
 
-static void lost(struct keyed *k, struct doc *d)
+bool keyed_is_versioned(const struct keyed *k)
 {
-    d->state = DOC_LOOK;
-    if (++d->losses <= LOSSES_MAX)
-        return;
-    k->results[d->element].counts.contended++;
-    keyed_fail(k, d, "contended", "another writer was faster each time");
+    return k->versioning == VERSIONING_READ_TIME || k->versioning == VERSIONING_WRITE_TIME;
+}
+
+/* ---- looking -----------------------------------------------------------------------------------
+ */
+
+/* False: one of them has no routing, and failed. */
+static bool look_names(struct keyed *k, struct doc **docs, size_t count, struct slice *ids,
+                       struct slice *routings)
+{
+    struct err why = {0};
+
+    for (size_t i = 0; i < count; i++) {
+        ids[i] = docs[i]->id;
+        routings[i] = SLICE_NULL;
+        if (!plan_has_routing(k->plan))
+            continue;
+        buf_reset(&k->routing);
+        if (plan_routing(k->plan, docs[i]->key, &k->routing, &why))
+            routings[i] = keyed_keep(&k->look_mem, buf_slice(&k->routing));
+        if (!routings[i].p) {
+            keyed_fail(k, docs[i], "bad_routing", why.text);
+            return false;
+        }
+    }
+    return true;
+}
+
+static void unreadable(struct keyed *k, struct doc *d, const char *text)
+{
+    if (d->state == DOC_CONFIRM)
+        keyed_leave(k, d, "stored_unreadable", text);
+    else
+        keyed_fail(k, d, "stored_unreadable", text);
 }
 
 /* What is stored now, for all documents that are to be written: before their rows are read. */
 static bool look(struct keyed *k, struct doc **docs, size_t count, struct err *err)
 {
-    struct slice ids[ROUND_DOCS];
+    struct slice ids[ROUND_DOCS], routings[ROUND_DOCS];
     struct elastic_found found[ROUND_DOCS];
     bool source = true;
-    struct elastic_target target = {.index = plan_index(k->plan)};
 
     for (size_t from = 0; from < count;) {
         size_t n = count - from < k->look_max ? count - from : k->look_max;
-        for (size_t i = 0; i < n; i++)
-            ids[i] = docs[from + i]->id;
-        if (elastic_mget(k->elastic, &target, ids, NULL, n, source, &k->look_mem, found, err)) {
+        if (!look_names(k, docs + from, n, ids, routings))
+            return true; /* without it, in the next pass */
+        if (elastic_mget(k->elastic, &k->target, ids, plan_has_routing(k->plan) ? routings : NULL,
+                         n, source, &k->look_mem, found, err)) {
             for (size_t i = 0; i < n; i++) {
                 docs[from + i]->stored = found[i];
                 docs[from + i]->looked = true;
@@ -50,7 +77,7 @@ static bool look(struct keyed *k, struct doc **docs, size_t count, struct err *e
             } else if (source && !plan_has_preserve(k->plan)) {
                 source = false; /* that it is there, and as what, will do */
             } else {
-                keyed_fail(k, docs[0], "stored_unreadable", err->text);
+                unreadable(k, docs[0], err->text);
                 return err_clear(err), true;
             }
             arena_reset(&k->look_mem);
@@ -65,115 +92,8 @@ static bool look(struct keyed *k, struct doc **docs, size_t count, struct err *e
     return true;
 }
 
-/* The stored document's fields that are not ours, behind our own. */
-static void add_preserved(struct keyed *k, const struct json *stored, struct buf *doc)
-{
-    json_each (field, stored) {
-        if (!plan_preserves(k->plan, field->key))
-            continue;
-        doc->len--; /* the brace */
-        if (doc->len > 1)
-            buf_add_byte(doc, ',');
-        json_add_string(doc, field->key);
-        buf_add_byte(doc, ':');
-        json_write(doc, field);
-        buf_add_byte(doc, '}');
-        if (doc->full)
-            return;
-    }
-}
-
-static bool same_json(struct keyed *k, struct slice text, const struct json *stored)
-{
-    struct err ignored = {0};
-
-    arena_reset(&k->write_mem);
-    const struct json *ours = json_parse(text, &k->write_mem, &ignored);
-    return ours && json_equal(ours, stored);
-}
-
-static void add_to_bulk(struct keyed *k, struct doc *d, enum elastic_op op, int64_t seq_no,
-                        int64_t term, struct slice source)
-{
-    struct elastic_action action = {.op = op,
-                                    .condition =
-                                        op == ELASTIC_CREATE ? ELASTIC_ALWAYS : ELASTIC_IF_SEQ_NO,
-                                    .seq_no = seq_no,
-                                    .primary_term = term,
-                                    .id = d->id};
-
-    elastic_bulk_begin(&k->bulk, &action);
-    buf_add_slice(&k->bulk.body, source);
-    if (elastic_bulk_end(&k->bulk))
-        k->bulk_docs[k->bulk.count - 1] = d;
-    else if (k->bulk.count == 0)
-        keyed_fail(k, d, "document_too_large", "the document is larger than the memory for a body");
-    /* else it waits for the next pass */
-}
-
-/* The row as it is now against the document as it was before: write, or leave it. */
-static void write_doc(struct keyed *k, struct doc *d, const struct slice *cells)
-{
-    const struct elastic_found *stored = &d->stored;
-    struct json_counts altered = {0};
-    struct err why = {0};
-
-    for (uint16_t i = 0; i < d->query->after_count; i++)
-        if (!plan_filter_holds(&d->query->after[i], cells)) {
-            keyed_settle(k, d, DOC_FILTERED);
-            return;
-        }
-    buf_reset(&k->text);
-    if (!plan_write(k->plan, cells, d->id, &k->text, &altered, &why)) {
-        keyed_fail(k, d, k->text.full ? "document_too_large" : "bad_value", why.text);
-        return;
-    }
-    if (json_counts_sum(&altered) && k->o.strict_values) {
-        keyed_fail(k, d, "altered_value", "a value can't be written as it is");
-        return;
-    }
-    d->altered = json_counts_sum(&altered);
-    if (stored->found && !stored->source && plan_has_preserve(k->plan)) {
-        keyed_fail(k, d, "no_source", "the index keeps no _source to preserve fields from");
-        return;
-    }
-    if (stored->found && stored->source) {
-        add_preserved(k, stored->source, &k->text);
-        if (k->text.full) {
-            keyed_fail(k, d, "document_too_large",
-                       "the document is larger than the memory for one");
-            return;
-        }
-        if (same_json(k, buf_slice(&k->text), stored->source)) {
-            keyed_settle(k, d, DOC_UNCHANGED);
-            return;
-        }
-    }
-    add_to_bulk(k, d, stored->found ? ELASTIC_INDEX : ELASTIC_CREATE, stored->seq_no,
-                stored->primary_term, buf_slice(&k->text));
-}
-
-/* Our own create made what is stored, whether or not we got its answer. */
-static bool is_ours(struct keyed *k, const struct doc *d)
-{
-    const struct elastic_found *stored = &d->stored;
-
-    if (!stored->found)
-        return false;
-    if (d->created_term && stored->primary_term == d->created_term &&
-        stored->seq_no == d->created_seq_no)
-        return true;
-    return d->sent.p && stored->source && same_json(k, d->sent, stored->source);
-}
-
-/* No row. A document that is there is reported, not deleted, unless it is ours. */
-static void no_row(struct keyed *k, struct doc *d)
-{
-    if (is_ours(k, d))
-        add_to_bulk(k, d, ELASTIC_DELETE, d->stored.seq_no, d->stored.primary_term, SLICE_NULL);
-    else
-        keyed_settle(k, d, DOC_GONE);
-}
+/* ---- reading -----------------------------------------------------------------------------------
+ */
 
 static bool take_row(struct keyed *k, struct read *r, const struct page *page,
                      const struct err *why, struct err *err)
@@ -188,12 +108,13 @@ static bool take_row(struct keyed *k, struct read *r, const struct page *page,
     }
     if (!keyed_fits(k, page, plan_column_count(k->plan), err))
         return false;
+    d->read_at_us = page->read_at_us;
     struct row_cursor rows = page_rows(page);
     cells = xalloc(page->columns->count * sizeof *cells);
     if (row_next(&rows, cells, err))
-        write_doc(k, d, cells);
+        keyed_write_row(k, d, cells);
     else if (err->kind == ERR_NONE)
-        no_row(k, d);
+        keyed_no_row(k, d);
     else
         ok = false;
     free(cells);
@@ -207,102 +128,82 @@ static bool take_check(struct keyed *k, struct read *r, const struct page *page,
     struct doc *d = r->who;
 
     (void)err;
-    if (!page)
+    if (!page) {
         keyed_fail(k, d, "read_failed", why->text);
-    else if (page->row_count)
+        return true;
+    }
+    d->read_at_us = page->read_at_us;
+    if (page->row_count)
         keyed_settle(k, d, DOC_INDEXED);
     else
-        add_to_bulk(k, d, ELASTIC_DELETE, d->created_seq_no, d->created_term, SLICE_NULL);
+        keyed_undo(k, d);
+    return true;
+}
+
+/* The second read of a row that was missing. */
+static bool take_confirm(struct keyed *k, struct read *r, const struct page *page,
+                         const struct err *why, struct err *err)
+{
+    struct doc *d = r->who;
+
+    (void)err;
+    if (!page) {
+        keyed_leave(k, d, "read_failed", why->text);
+        return true;
+    }
+    d->read_at_us = page->read_at_us;
+    if (page->row_count)
+        d->state = DOC_LOOK;
+    else
+        keyed_remove(k, d);
     return true;
 }
 
 static bool read_rows(struct keyed *k, struct doc **docs, size_t count, enum doc_state state,
                       struct err *err)
 {
+    static const read_taker takers[] = {
+        [DOC_LOOK] = take_row, [DOC_CHECK] = take_check, [DOC_CONFIRM] = take_confirm};
     uint16_t keys = plan_key_count(k->plan);
-    bool check = state == DOC_CHECK;
+    bool whole = state == DOC_LOOK;
     struct read reads[ROUND_DOCS];
     size_t n = 0;
 
     for (size_t i = 0; i < count; i++)
-        if (docs[i]->state == state && (check || docs[i]->looked))
-            reads[n++] = (struct read){.text = check ? plan_keys_text(k->plan, keys)
-                                                     : plan_read_text(k->plan),
+        if (docs[i]->state == state && (state == DOC_CHECK || docs[i]->looked))
+            reads[n++] = (struct read){.text = whole ? plan_read_text(k->plan)
+                                                     : plan_keys_text(k->plan, keys),
                                        .values = docs[i]->key,
                                        .value_count = keys,
                                        .who = docs[i]};
-    return keyed_read_all(k, reads, n, check ? take_check : take_row,
-                          check ? &k->key_answer_bytes : &k->row_answer_bytes, err);
+    return keyed_read_all(k, reads, n, takers[state],
+                          whole ? &k->row_answer_bytes : &k->key_answer_bytes, err);
 }
 
-/* A create whose outcome is unknown may have made a document whose row is gone by now. */
-static void unknown_outcome(struct keyed *k, struct doc *d, const struct elastic_item *item)
-{
-    if (item->op != ELASTIC_CREATE)
-        return;
-    size_t begin = item->line_begin;
-    const uint8_t *line = memchr(k->bulk.body.p + begin, '\n', item->line_end - begin);
-    size_t source = (size_t)(line + 1 - k->bulk.body.p);
-    struct slice sent = slice_of(line + 1, item->line_end - 1 - source);
-    if (slice_eq(d->sent, sent))
-        return;
-    d->sent = keyed_keep(&k->key_mem, sent);
-    if (!d->sent.p)
-        keyed_fail(k, d, "outcome_unknown", "no memory left to remember what was sent");
-}
+/* ---- writing -----------------------------------------------------------------------------------
+ */
 
-/* Our own create is undone. The row may have come back before that, and another worker may have
- * found the document as it should be: so the row is read once more. */
-static void deleted(struct keyed *k, struct doc *d)
+/* False: what was read is too old to be sent, or a fatal err. */
+static bool may_send(struct keyed *k, struct err *err)
 {
-    d->created_term = 0;
-    d->sent = SLICE_NULL;
-    lost(k, d);
-}
-
-/* True: this document waits for the server to recover. */
-static bool judge(struct keyed *k, struct doc *d, const struct elastic_item *item)
-{
-    bool delete = item->op == ELASTIC_DELETE;
-
-    switch ((enum elastic_verdict)item->verdict) {
-    case ELASTIC_DONE:
-        if (item->op == ELASTIC_CREATE) {
-            d->state = DOC_CHECK;
-            d->created_seq_no = item->seq_no;
-            d->created_term = item->primary_term;
-        } else if (delete) {
-            deleted(k, d);
-        } else {
-            keyed_settle(k, d, DOC_INDEXED);
-        }
+    if (k->o.limit && !limit_enter(k->o.limit, k->bulk.count, err))
         return false;
-    case ELASTIC_GONE:
-        deleted(k, d);
-        return false;
-    case ELASTIC_CONFLICT:
-        d->sent = delete ? SLICE_NULL : d->sent; /* somebody else's document now */
-        lost(k, d);
-        return false;
-    case ELASTIC_LATER:
-        d->state = DOC_LOOK; /* also behind a delete: the row may be back by then */
-        if (item->status >= 500)
-            unknown_outcome(k, d, item);
-        if (d->state != DOC_LOOK)
-            return false;
-        /* Overload and blocks pass for all together: the budget ends those. */
-        if (++d->laters > LATERS_MAX && item->status >= 500 && item->status != 503)
-            keyed_fail(k, d, item->problem->reason, item->problem->text);
+    if (!keyed_is_versioned(k) || !guard_too_old(k->guard, k->oldest_us))
         return true;
-    case ELASTIC_REJECTED:
-        keyed_fail(k, d, item->problem->reason, item->problem->text);
-        return false;
-    case ELASTIC_OPEN:
-        d->state = DOC_LOOK;
-        unknown_outcome(k, d, item);
-        return false;
-    }
-    return false;
+    if (k->o.limit)
+        limit_leave(k->o.limit, LIMIT_FINE, 0);
+    return err_set(err, ERR_RETRY, "rows waited too long to be written");
+}
+
+static bool send(struct keyed *k, struct err *err)
+{
+    struct elastic_sent sent = {0};
+    bool ok = elastic_bulk_send(k->elastic, &k->target, &k->bulk, &sent, err);
+
+    if (k->o.limit)
+        limit_leave(k->o.limit, ok && !sent.pushed_back ? LIMIT_FINE : LIMIT_PUSHED_BACK,
+                    sent.took_ms);
+    return ok;
 }
 
 /* Sends the bulk; what may pass stays as it is and is read again in the next pass. */
@@ -312,9 +213,9 @@ static bool send_bulk(struct keyed *k, struct err *err)
 
     if (!k->bulk.count)
         return true;
-    struct elastic_target target = {.index = plan_index(k->plan)};
-    struct elastic_sent cost;
-    bool sent = elastic_bulk_send(k->elastic, &target, &k->bulk, &cost, err);
+    if (!may_send(k, err))
+        return keyed_wait(k, "too_old", 0, err);
+    bool sent = send(k, err);
     bool fatal = !sent && err->kind != ERR_RETRY;
     int64_t wait_ms = elastic_retry_after_ms(k->elastic);
 
@@ -322,44 +223,93 @@ static bool send_bulk(struct keyed *k, struct err *err)
         later = *err;
     for (size_t i = 0; i < k->bulk.count; i++) {
         const struct elastic_item *item = &k->bulk.items[i];
-        if (judge(k, k->bulk_docs[i], item) && later.kind == ERR_NONE)
-            err_set(&later, ERR_RETRY, "Elasticsearch answered %d for a document: %s", item->status,
-                    item->problem->reason);
+        if (keyed_judge(k, k->bulk_docs[i], item) && later.kind == ERR_NONE)
+            err_set(&later, ERR_RETRY, "Elasticsearch answered %d for a document: %s",
+                    (int)item->status, item->problem ? item->problem->reason : "");
     }
     if (fatal)
         return false;
     if (later.kind == ERR_NONE)
         return true;
     *err = later;
-    return keyed_wait(k, "bulk_retry", wait_ms, err);
+    if (!keyed_wait(k, "bulk_retry", wait_ms, err))
+        return false;
+    if (k->guard)
+        guard_refresh(k->guard, k->elastic);
+    return true;
 }
 
-/* One pass over the documents that are not settled: look, read, write. */
+/* ---- passes ------------------------------------------------------------------------------------
+ */
+
+/* One pass over the documents that are not settled: look, read, write. Second reads have passes of
+ * their own. */
 static bool pass(struct keyed *k, struct doc **docs, size_t count, struct err *err)
 {
+    bool confirm = docs[0]->state == DOC_CONFIRM;
     struct doc *wanted[ROUND_DOCS];
     size_t n = 0;
 
     arena_reset(&k->look_mem);
     elastic_bulk_reset(&k->bulk);
+    if (k->guard)
+        guard_renew(k->guard, k->elastic);
     for (size_t i = 0; i < count; i++) {
-        docs[i]->looked = false;
-        if (docs[i]->state == DOC_LOOK)
+        docs[i]->looked = k->versioning != VERSIONING_SEQUENCE;
+        if (docs[i]->state != DOC_CHECK && !docs[i]->looked)
             wanted[n++] = docs[i];
     }
-    return look(k, wanted, n, err) && read_rows(k, docs, count, DOC_CHECK, err) &&
-           read_rows(k, docs, count, DOC_LOOK, err) && send_bulk(k, err);
+    if (!look(k, wanted, n, err))
+        return false;
+    bool ok = confirm ? read_rows(k, docs, count, DOC_CONFIRM, err)
+                      : read_rows(k, docs, count, DOC_CHECK, err) &&
+                            read_rows(k, docs, count, DOC_LOOK, err);
+    return ok && send_bulk(k, err);
+}
+
+/* Rows that are to be written with a version have to be young: no more than a request's. */
+static size_t docs_in_a_pass(const struct keyed *k)
+{
+    if (!keyed_is_versioned(k))
+        return ROUND_DOCS;
+    if (!k->row_answer_bytes)
+        return ROUND_DOCS_FIRST;
+    size_t n = BODY_BYTES / k->row_answer_bytes;
+    return n < 1 ? 1 : n < ROUND_DOCS ? n : ROUND_DOCS;
+}
+
+/* Those that have something to do now. When only second reads are left, their time is waited for.
+ */
+static bool choose(struct keyed *k, struct doc *first, size_t count, struct doc **docs, size_t *n,
+                   struct err *err)
+{
+    size_t most = docs_in_a_pass(k);
+    int64_t latest_ms = INT64_MIN;
+
+    *n = 0;
+    for (size_t i = 0; i < count && *n < most; i++)
+        if (first[i].state == DOC_LOOK || first[i].state == DOC_CHECK)
+            docs[(*n)++] = &first[i];
+    if (*n)
+        return true;
+    for (size_t i = 0; i < count && *n < most; i++)
+        if (first[i].state == DOC_CONFIRM) {
+            docs[(*n)++] = &first[i];
+            if (first[i].gone_at_ms > latest_ms)
+                latest_ms = first[i].gone_at_ms;
+        }
+    int64_t wait_ms = *n ? latest_ms + CONFIRM_MS - clock_mono_ms(k->o.clock) : 0;
+    return wait_ms <= 0 || retry_pause(k->o.clock, k->o.cancel, wait_ms + 1, err);
 }
 
 static bool work_off(struct keyed *k, struct doc *first, size_t count, struct err *err)
 {
     struct doc *docs[ROUND_DOCS];
+    size_t n;
 
     for (;;) {
-        size_t n = 0;
-        for (size_t i = 0; i < count; i++)
-            if (first[i].state == DOC_LOOK || first[i].state == DOC_CHECK)
-                docs[n++] = &first[i];
+        if (!choose(k, first, count, docs, &n, err))
+            return false;
         if (!n)
             return true;
         if (!pass(k, docs, n, err))
@@ -367,7 +317,6 @@ static bool work_off(struct keyed *k, struct doc *first, size_t count, struct er
     }
 }
 
-/* Works off the documents collected so far. */
 bool keyed_flush(struct keyed *k, struct err *err)
 {
     for (size_t from = 0; from < k->doc_count; from += ROUND_DOCS) {

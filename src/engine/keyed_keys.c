@@ -3,7 +3,6 @@
 #include <stdlib.h>
 
 enum {
-    DOCS_AT_ONCE = 4000,    /* collected before they are worked off; more keys are read later */
     ELEMENTS_AT_ONCE = 200, /* whose queries for keys are pipelined: a usual call is one round */
     SEEN_MAX = 200000,      /* keys remembered to find the same row again in a call */
 };
@@ -44,8 +43,7 @@ static bool seen_before(struct keyed *k, uint32_t element, const struct plan_que
     return false;
 }
 
-/* Cells that outlive the page they came in. */
-static struct slice *keep_key(struct keyed *k, const struct slice *key)
+struct slice *keyed_keep_key(struct keyed *k, const struct slice *key)
 {
     uint16_t n = plan_key_count(k->plan);
     struct slice *kept = arena_alloc(&k->key_mem, n * sizeof *kept);
@@ -58,29 +56,45 @@ static struct slice *keep_key(struct keyed *k, const struct slice *key)
     return kept;
 }
 
+struct doc *keyed_new_doc(struct keyed *k, uint32_t element, const struct slice *key,
+                          struct err *err)
+{
+    struct err why = {0};
+
+    if (k->doc_count == k->doc_cap) {
+        k->doc_cap = k->doc_cap ? k->doc_cap * 2 : 256;
+        k->docs = xrealloc(k->docs, k->doc_cap * sizeof *k->docs);
+    }
+    struct doc *d = &k->docs[k->doc_count++];
+    *d = (struct doc){.element = element, .key = key};
+    buf_reset(&k->text);
+    if (!plan_id(k->plan, d->key, &k->text, &why)) {
+        keyed_fail(k, d, "bad_document_id", why.text);
+        return d;
+    }
+    d->id = keyed_keep(&k->key_mem, buf_slice(&k->text));
+    if (d->id.p)
+        return d;
+    keyed_no_memory(err);
+    return NULL;
+}
+
 /* key: lives until the documents are worked off */
 static bool add_doc(struct keyed *k, uint32_t element, const struct plan_query *q,
                     const struct slice *key, struct err *err)
 {
     struct seen *seen;
-    struct err why = {0};
 
     if (seen_before(k, element, q, key, &seen))
         return true;
-    if (k->doc_count == k->doc_cap) {
-        k->doc_cap = k->doc_cap ? k->doc_cap * 2 : 256;
-        k->docs = xrealloc(k->docs, k->doc_cap * sizeof *k->docs);
-    }
-    struct doc *d = &k->docs[k->doc_count];
-    *d = (struct doc){.element = element, .query = q, .seen = seen, .key = key};
-    buf_reset(&k->text);
-    k->doc_count++;
-    if (!plan_id(k->plan, d->key, &k->text, &why)) {
-        keyed_fail(k, d, "bad_document_id", why.text);
-        return true;
-    }
-    d->id = keyed_keep(&k->key_mem, buf_slice(&k->text));
-    return d->id.p || keyed_no_memory(err);
+    struct doc *d = keyed_new_doc(k, element, key, err);
+    if (!d)
+        return false;
+    d->query = q;
+    d->seen = seen;
+    if (seen)
+        seen->state = d->state; /* it may have failed */
+    return true;
 }
 
 /* A query for keys, of one combination of an element. */
@@ -102,7 +116,7 @@ static bool add_page(struct keyed *k, const struct lookup *l, const struct page 
         /* A partition with static columns only gives a row without clustering key: no document. */
         if (!cells[page->columns->count - 1].p)
             continue;
-        const struct slice *key = keep_key(k, cells);
+        const struct slice *key = keyed_keep_key(k, cells);
         ok = key ? add_doc(k, l->element, l->query, key, err) : keyed_no_memory(err);
     }
     free(cells);

@@ -2,8 +2,9 @@
  * engine/keyed_parts.h - what the parts of engine/keyed share.
  *
  * keyed.c: a call and its results; keyed_keys.c: ids to documents' keys; keyed_docs.c: look, read,
- * write; keyed_reads.c: many reads of Cassandra at once. Nothing else includes this. Threads: a
- * keyed belongs to one worker.
+ * send, pass by pass; keyed_write.c: a row to its action; keyed_judge.c: what an answer means;
+ * keyed_reads.c: many reads of Cassandra at once. Nothing else includes this. Threads: a keyed
+ * belongs to one worker.
  */
 #pragma once
 #include "base/arena.h"
@@ -13,16 +14,20 @@
 
 enum {
     ROUND_DOCS = 200,    /* looked at, read and written together */
+    DOCS_AT_ONCE = 4000, /* collected before they are worked off; more keys are read later */
     KEYS_PER_PAGE = 500, /* of a query for keys */
 };
 
 enum doc_state {
     DOC_LOOK,    /* look at the stored one, read the row, write */
     DOC_CHECK,   /* we created it: is the row still there? */
+    DOC_CONFIRM, /* no row: a second read, then delete */
     DOC_INDEXED, /* the rest is settled */
     DOC_UNCHANGED,
+    DOC_STALE,
     DOC_FILTERED,
     DOC_GONE,
+    DOC_REMOVED,
     DOC_FAILED,
 };
 
@@ -39,13 +44,25 @@ struct doc {
     struct seen *seen; /* NULL: not remembered */
 
     enum doc_state state;
-    unsigned losses;
+    unsigned losses; /* sequence */
     unsigned laters;
-    struct elastic_found stored;
-    struct slice sent; /* what a create of unknown outcome carried; null: no such create */
+    unsigned conflicts; /* of versions */
+    bool first_is_stale;
+    uint64_t altered; /* values of the document that are not as in the row */
+
+    /* The last read, and what was made of it. */
+    int64_t read_at_us;
+    int64_t version;
+    int64_t gone_at_ms; /* DOC_CONFIRM: when the first read found no row */
+    bool counted;       /* by the brake */
+    bool removed;       /* its document was deleted, as the options want */
+
+    /* A document of our making may be there though the row is gone. */
+    bool ours;                            /* versioned */
+    struct elastic_found stored;          /* sequence, as all below */
+    struct slice sent;                    /* what a create of unknown outcome carried; null: none */
     int64_t created_seq_no, created_term; /* of our create; term 0: none */
-    bool looked;                          /* stored is of this pass */
-    uint64_t altered;                     /* values of the document that are not as in the row */
+    bool looked;                          /* stored is of this pass; other modes do not look */
 };
 
 /* A key that an element shares with an earlier one. */
@@ -58,10 +75,14 @@ struct keyed {
     struct keyed_options o;
     struct cql_session *session;
     struct elastic *elastic;
+    bool owns_elastic;
     struct retry retry;
     size_t memory_bytes;
 
     const struct plan *plan; /* of the call */
+    struct guard *guard;     /* of the plan; may be NULL */
+    enum mapping_versioning versioning;
+    struct elastic_target target;
     struct keyed_result *results;
     struct arena call_mem;   /* keys seen; for the call */
     struct arena query_mem;  /* queries of the elements under way, and their keys */
@@ -80,7 +101,9 @@ struct keyed {
     size_t look_max; /* documents in one _mget */
     struct elastic_bulk bulk;
     struct doc **bulk_docs; /* for each item */
+    int64_t oldest_us;      /* T of the oldest of them */
     struct buf text;
+    struct buf routing;
 };
 
 /* One of many reads that are sent together. */
@@ -121,5 +144,29 @@ bool keyed_read_all(struct keyed *k, struct read *reads, size_t count, read_take
                     size_t *lately, struct err *err);
 /* Every element that is not bad or a duplicate becomes documents, worked off block by block. */
 bool keyed_elements(struct keyed *k, const struct json *ids, struct map *elements, struct err *err);
+/* A document to be worked off. key: lives until then. */
+struct doc *keyed_new_doc(struct keyed *k, uint32_t element, const struct slice *key,
+                          struct err *err);
+/* Cells that outlive the page they came in; NULL: no memory. */
+struct slice *keyed_keep_key(struct keyed *k, const struct slice *key);
 /* Works off the documents collected so far. */
 bool keyed_flush(struct keyed *k, struct err *err);
+
+bool keyed_is_versioned(const struct keyed *k); /* read_time, write_time */
+
+/* ---- a document's action and its end (keyed_write.c, keyed_judge.c) */
+
+/* Equal as parsed JSON. */
+bool keyed_same_json(struct keyed *k, struct slice text, const struct json *stored);
+/* The row as it is now against the document as it was before: write, or leave it. */
+void keyed_write_row(struct keyed *k, struct doc *d, const struct slice *cells);
+/* No row: leave it, delete what is ours, or wait for the second read. */
+void keyed_no_row(struct keyed *k, struct doc *d);
+/* No row at the second read, either. */
+void keyed_remove(struct keyed *k, struct doc *d);
+/* The document that we made a moment ago: without its row it has to go. */
+void keyed_undo(struct keyed *k, struct doc *d);
+/* The row is missing, and its document stays. */
+void keyed_leave(struct keyed *k, struct doc *d, const char *reason, const char *text);
+/* True: this document waits for the server to recover. */
+bool keyed_judge(struct keyed *k, struct doc *d, const struct elastic_item *item);
