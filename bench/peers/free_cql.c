@@ -23,6 +23,7 @@
 #include <strings.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
+#include <time.h>
 #include <unistd.h>
 
 enum {
@@ -1107,6 +1108,56 @@ static bool run_statement(struct conn *c, const uint8_t *request, const struct s
     return send_page(c, request, s, p, ends[0], ends[1]);
 }
 
+/* "SELECT toUnixTimestamp(now()) FROM ...": the clock, as a program asks for it. */
+static bool is_clock(const char *text)
+{
+    return strcasestr(text, "tounixtimestamp(now())") != NULL;
+}
+
+static void put_clock_metadata(struct out *o)
+{
+    put32(o, 1);
+    put32(o, 1);
+    put_string(o, "system");
+    put_string(o, "local");
+    put_string(o, "system.tounixtimestamp(system.now())");
+    put16(o, 2);
+}
+
+static bool send_clock(struct conn *c, const uint8_t *request)
+{
+    struct timespec t;
+    struct out *o = &c->body;
+
+    clock_gettime(CLOCK_REALTIME, &t);
+    o->n = 0;
+    put32(o, 2);
+    put_clock_metadata(o);
+    put32(o, 1);
+    put32(o, 8);
+    put64(o, (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000);
+    return reply(c, request, 8, o->p, o->n);
+}
+
+static bool prepare_clock(struct conn *c, const uint8_t *request)
+{
+    struct out *o = &c->body;
+
+    o->n = 0;
+    put32(o, 4);
+    for (int i = 0; i < (c->version >= 5 ? 2 : 1); i++) {
+        put16(o, 5);
+        put(o, "clock", 5);
+    }
+    put32(o, 1);
+    put32(o, 0);
+    put32(o, 0);
+    put_string(o, "system");
+    put_string(o, "local");
+    put_clock_metadata(o);
+    return reply(c, request, 8, o->p, o->n);
+}
+
 static bool prepare(struct conn *c, const uint8_t *request, const char *text)
 {
     char why[512];
@@ -1189,6 +1240,8 @@ static bool handle(struct conn *c, const uint8_t *e, size_t n)
             return refuse(c, e, INVALID, "statement too long");
         memcpy(text, t.p, (size_t)(t.end - t.p));
         text[t.end - t.p] = 0;
+        if (is_clock(text))
+            return e[4] == 9 ? prepare_clock(c, e) : send_clock(c, e);
         if (e[4] == 9)
             return prepare(c, e, text);
         s = statement_of(text, &id, why);
@@ -1198,6 +1251,8 @@ static bool handle(struct conn *c, const uint8_t *e, size_t n)
         struct in key = take_bytes(&in, (int64_t)take(&in, 2));
         if (c->version >= 5)
             take_bytes(&in, (int64_t)take(&in, 2));
+        if (key.end - key.p == 5)
+            return send_clock(c, e);
         s = key.end - key.p == 16 && key.p[15] < statement_count ? statements[key.p[15]] : NULL;
         snprintf(why, sizeof why, "no such statement");
         break;
