@@ -57,6 +57,7 @@ static void counts_json(struct direct_sync *d, struct buf *b, const struct direc
         {"nan_to_null", c->nan_to_null},
         {"bad_utf8", c->bad_utf8},
         {"year_out_of_range", c->year_out_of_range},
+        {"altered", c->altered},
         {"bytes", c->bytes},
     };
 
@@ -94,6 +95,7 @@ static void counts_text(struct direct_sync *d, struct buf *b, const struct direc
     row_if(&t, "NaN or infinite, written as null", c->nan_to_null);
     row_if(&t, "not UTF-8, written with U+FFFD", c->bad_utf8);
     row_if(&t, "years outside 0-9999, signed", c->year_out_of_range);
+    row_if(&t, "altered otherwise", c->altered);
     show_table_end(&t, b);
     if (c->failed)
         buf_add_str(b, "Of failed documents the older version, if any, is still in the index.\n");
@@ -156,7 +158,6 @@ static bool open_index(struct direct_sync *d, struct err *err)
         !elastic_index_look(d->admin, name, &d->index, &exists, err))
         return false;
     LOG(LOG_INFO, "elastic", F_STR("server", version.text), F_STR("index", name));
-    d->elastic.major = version.known ? version.major : 0;
     if (exists)
         return check_index(d, err);
     return err_set(err, ERR_USER,

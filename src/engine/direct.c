@@ -39,13 +39,12 @@ static void add_key(struct buf *out, const struct plan *p, const struct slice *k
     buf_fini(&text);
 }
 
-void direct_fail(struct direct_worker *w, const struct slice *key, const char *reason,
-                 const char *text)
+void direct_note_failure(struct direct_worker *w, const struct slice *key, const char *reason,
+                         const char *text)
 {
     buf_reset(&w->key);
     add_key(&w->key, w->direct->o.plan, key);
     tx_failure(w->tx, buf_slice(&w->key), reason, text);
-    w->sum.failed++;
 }
 
 static void count_page(struct direct_worker *w)
@@ -68,6 +67,7 @@ static void count_page(struct direct_worker *w)
         {"nan_to_null", s->altered.nan_to_null},
         {"bad_utf8", s->altered.bad_utf8},
         {"year_out_of_range", s->altered.year_out_of_range},
+        {"altered", s->altered_singles},
     };
 
     for (size_t i = 0; i < sizeof list / sizeof *list; i++)
@@ -93,24 +93,50 @@ void direct_drop_page(struct direct_worker *w)
     tx_free(w->tx);
     w->tx = tx_new(w->direct->o.run);
     w->sum = (struct page_sum){0};
+    w->singles = 0;
 }
 
 /* ---- single documents --------------------------------------------------------------------------
  */
 
-bool direct_add_single(struct direct_worker *w, const struct slice *key, bool created,
+static void single_failed(void *ctx, const struct plan *plan, const struct slice *key,
+                          const char *reason, const char *text)
+{
+    struct direct_worker *w = ctx;
+
+    (void)plan;
+    direct_note_failure(w, key, reason, text);
+}
+
+bool direct_add_single(struct direct_worker *w, enum keyed_task task, const struct slice *key,
                        struct err *err)
 {
-    (void)w;
-    (void)key;
-    (void)created;
-    return err_set(err, ERR_RETRY, "documents of the page are to be read again");
+    if (!w->singles++) {
+        w->single_sum = (struct keyed_result){0};
+        keyed_begin(w->keyed, w->direct->o.plan, &w->single_sum);
+    }
+    return keyed_add(w->keyed, task, key, 0, 0, err);
 }
 
 bool direct_settle_singles(struct direct_worker *w, struct err *err)
 {
-    (void)w;
-    (void)err;
+    const struct keyed_counts *c = &w->single_sum.counts;
+
+    if (!w->singles)
+        return true;
+    w->singles = 0;
+    if (!keyed_end(w->keyed, err))
+        return false;
+    w->sum.rows += c->rows;
+    w->sum.filtered += c->filtered;
+    w->sum.merged += c->merged;
+    w->sum.documents += c->documents;
+    w->sum.indexed += c->indexed;
+    w->sum.unchanged += c->unchanged;
+    w->sum.stale += c->stale;
+    w->sum.failed += c->failed;
+    w->sum.gone += c->gone;
+    w->sum.altered_singles += c->altered;
     return true;
 }
 
@@ -121,14 +147,38 @@ bool direct_worker_open(struct direct_worker *w, struct direct *d, struct err *e
     w->direct = d;
     w->tx = tx_new(d->o.run);
     buf_init(&w->key, 1 << 20);
+    w->plans[0] = d->o.plan;
+    w->guards[0] = d->o.guard;
     if (!elastic.max_answer_bytes)
         elastic.max_answer_bytes = d->o.memory_bytes / 2;
+    /* A body ends with the document that takes it to the limit's aim: not cut there. */
+    elastic.body_bytes = 2 * limit_body_bytes(d->o.limit);
     w->elastic = elastic_new(&elastic, err);
-    return w->elastic != NULL;
+    if (!w->elastic)
+        return false;
+    struct keyed_options keyed = {
+        .cluster = d->o.cluster,
+        .elastic = d->o.elastic,
+        .sink = w->elastic,
+        .plans = w->plans,
+        .guards = w->guards,
+        .limit = d->o.limit,
+        .missing = KEYED_KEEP,
+        .on_failure = single_failed,
+        .on_failure_ctx = w,
+        .clock = d->o.clock,
+        .cancel = d->o.cancel,
+        .retry_budget_ms = d->o.retry_budget_ms,
+        .strict_values = d->o.strict_values,
+        .memory_bytes = d->o.memory_bytes / (d->o.workers * (size_t)PARTS_PER_WORKER),
+    };
+    w->keyed = keyed_open(&keyed, err);
+    return w->keyed != NULL;
 }
 
 void direct_worker_close(struct direct_worker *w)
 {
+    keyed_free(w->keyed);
     elastic_free(w->elastic);
     if (w->tx)
         tx_free(w->tx);
@@ -147,13 +197,21 @@ static uint32_t page_bytes(const struct direct *d)
                                                : bytes);
 }
 
-bool direct_work(struct direct_worker *w, void *ctx,
+static bool range_cut(void *ctx, const struct scan_task *task, int64_t done_to, bool inside,
+                      const char *why, struct err *err)
+{
+    return tasks_cut(((struct direct_worker *)ctx)->tx, task, done_to, inside, why, err);
+}
+
+static bool range_failed(void *ctx, const struct token_range *range, const char *why,
+                         struct err *err)
+{
+    return tasks_note_unread(((struct direct_worker *)ctx)->tx, range, why, err);
+}
+
+bool direct_work(struct direct_worker *w,
                  bool (*take_page)(void *ctx, const struct scan_task *task,
                                    const struct scan_page *page, struct err *err),
-                 bool (*range_cut)(void *ctx, const struct scan_task *task, int64_t done_to,
-                                   bool inside, const char *why, struct err *err),
-                 bool (*range_failed)(void *ctx, const struct token_range *range, const char *why,
-                                      struct err *err),
                  struct err *err)
 {
     struct direct *d = w->direct;
@@ -168,7 +226,7 @@ bool direct_work(struct direct_worker *w, void *ctx,
         .take_page = take_page,
         .range_cut = range_cut,
         .range_failed = range_failed,
-        .ctx = ctx,
+        .ctx = w,
     };
 
     return worker_run(&reader, err);
@@ -183,8 +241,9 @@ struct direct *direct_start(const struct direct_options *o, struct err *err)
     int64_t before = 0;
 
     d->o = *o;
+    bool by_key = plan_versioning(o->plan) == VERSIONING_SEQUENCE;
     scan_plan_init(&d->scan, plan_schema(o->plan), plan_columns(o->plan),
-                   plan_column_count(o->plan));
+                   by_key ? plan_key_count(o->plan) : plan_column_count(o->plan));
     d->tasks = tasks_plan(o->cluster, plan_schema(o->plan), o->run, RANGE_BYTES,
                           4 * (size_t)o->workers, err);
     if (!d->tasks || !run_count(o->run, "rows", &before, err)) {
@@ -197,7 +256,7 @@ struct direct *direct_start(const struct direct_options *o, struct err *err)
     d->before = (uint64_t)before;
     crew_init(&d->crew, o->cancel, NULL, NULL);
     for (unsigned i = 0; i < o->workers; i++)
-        crew_add(&d->crew, direct_scan_rows, d);
+        crew_add(&d->crew, by_key ? direct_scan_keys : direct_scan_rows, d);
     return d;
 }
 
@@ -240,6 +299,7 @@ static bool read_counts(struct direct *d, struct direct_counts *c, struct err *e
         {"nan_to_null", &c->nan_to_null},
         {"bad_utf8", &c->bad_utf8},
         {"year_out_of_range", &c->year_out_of_range},
+        {"altered", &c->altered},
     };
 
     for (size_t i = 0; i < sizeof list / sizeof *list; i++) {

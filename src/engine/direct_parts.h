@@ -37,46 +37,48 @@ struct page_sum {
     uint64_t indexed, unchanged, stale, failed;
     uint64_t bytes, gone;
     struct json_counts altered;
+    uint64_t altered_singles; /* of documents read by themselves: by what is not known */
 };
 
-/* What a worker of either kind has. */
+/* What a worker of either kind has; the first member of its own struct. */
 struct direct_worker {
     struct direct *direct;
     struct elastic *elastic;
-    struct keyed *keyed;
+    struct keyed *keyed; /* over the same elastic */
+    const struct plan *plans[2];
+    struct guard *guards[2];
     struct tx *tx;
     struct page_sum sum;
     struct buf key; /* of a failed document */
+    size_t singles; /* given to keyed for this page */
+    struct keyed_result single_sum;
 };
 
 /* Threads of the crew; ctx is the direct. */
 bool direct_scan_rows(void *ctx, struct err *err);
+bool direct_scan_keys(void *ctx, struct err *err);
 
 /* The worker's connections and buffers; close in every case. */
 bool direct_worker_open(struct direct_worker *w, struct direct *d, struct err *err);
 void direct_worker_close(struct direct_worker *w);
+/* The worker's loop; see engine/worker.h. take_page's ctx is w. */
+bool direct_work(struct direct_worker *w,
+                 bool (*take_page)(void *ctx, const struct scan_task *task,
+                                   const struct scan_page *page, struct err *err),
+                 struct err *err);
 
-/* A document of the page that is to be read again by itself, with a new T. `created`: it is there,
- * but perhaps should not be: only whether its row is still there is looked at. */
-bool direct_add_single(struct direct_worker *w, const struct slice *key, bool created,
+/* A document of the page that is read and written by itself, with a T of its own. */
+bool direct_add_single(struct direct_worker *w, enum keyed_task task, const struct slice *key,
                        struct err *err);
-/* Works them off, into the page's sum. */
+/* Works them off, into the page's sum: rows and documents as well. */
 bool direct_settle_singles(struct direct_worker *w, struct err *err);
 
-/* Puts a failed document into the page's tx and counts it. key: plan_key_count() cells. */
-void direct_fail(struct direct_worker *w, const struct slice *key, const char *reason,
-                 const char *text);
+/* A failed document into the page's tx; it is counted by the caller. key: plan_key_count() cells.
+ */
+void direct_note_failure(struct direct_worker *w, const struct slice *key, const char *reason,
+                         const char *text);
 /* Journals the page: counts, failures, mark. */
 bool direct_save_page(struct direct_worker *w, const struct scan_task *task,
                       const struct scan_page *page, struct err *err);
 /* A page that is given up, to be read again: nothing of it was counted. */
 void direct_drop_page(struct direct_worker *w);
-/* The worker's loop with its hooks; see engine/worker.h. */
-bool direct_work(struct direct_worker *w, void *ctx,
-                 bool (*take_page)(void *ctx, const struct scan_task *task,
-                                   const struct scan_page *page, struct err *err),
-                 bool (*range_cut)(void *ctx, const struct scan_task *task, int64_t done_to,
-                                   bool inside, const char *why, struct err *err),
-                 bool (*range_failed)(void *ctx, const struct token_range *range, const char *why,
-                                      struct err *err),
-                 struct err *err);

@@ -11,7 +11,7 @@ enum {
 };
 
 struct scanner {
-    struct direct_worker w;
+    struct direct_worker w; /* first: take_page() is given it */
     struct elastic_target target;
     struct elastic_bulk bulk;
     size_t *row_at; /* for each action of the bulk: where its row begins in the page */
@@ -51,7 +51,8 @@ static const struct slice *row_again(struct scanner *s, size_t begin)
 
 static void fail_row(struct scanner *s, size_t begin, const char *reason, const char *text)
 {
-    direct_fail(&s->w, row_again(s, begin), reason, text);
+    direct_note_failure(&s->w, row_again(s, begin), reason, text);
+    s->w.sum.failed++;
 }
 
 /* ---- verdicts ----------------------------------------------------------------------------------
@@ -202,7 +203,7 @@ static bool add_row(struct scanner *s, struct err *err)
 
     s->w.sum.documents++;
     if (!describe(s, &action, &reason, err)) {
-        direct_fail(&s->w, s->cells, reason, err->text);
+        fail_row(s, s->row_begin, reason, err->text);
         return err_clear(err), true;
     }
     if (!add_action(s, &action, &altered, err)) {
@@ -217,8 +218,8 @@ static bool add_row(struct scanner *s, struct err *err)
             err_set(err, ERR_REJECT, "the document is larger than --memory allows for one body");
     }
     if (err->kind != ERR_NONE) {
-        direct_fail(&s->w, s->cells, json_counts_sum(&altered) ? "altered_value" : "bad_value",
-                    err->text);
+        fail_row(s, s->row_begin, json_counts_sum(&altered) ? "altered_value" : "bad_value",
+                 err->text);
         return err_clear(err), true;
     }
     s->w.sum.altered.nan_to_null += altered.nan_to_null;
@@ -249,16 +250,19 @@ static bool add_rows(struct scanner *s, struct err *err)
     }
 }
 
-/* What may pass later, and what may have come back from the dead: by itself, with a new T. */
+/* What may pass later, and what may have come back from the dead: by itself, with a new T. It is
+ * counted anew, too: its row may be gone by then. */
 static bool settle_rest(struct scanner *s, struct err *err)
 {
+    s->w.sum.rows -= s->again_count + s->check_count;
+    s->w.sum.documents -= s->again_count + s->check_count;
     for (size_t i = 0; i < s->again_count; i++)
-        if (!direct_add_single(&s->w, row_again(s, s->again[i]), false, err))
+        if (!direct_add_single(&s->w, KEYED_WRITE_STALE, row_again(s, s->again[i]), err))
             return false;
     for (size_t i = 0; i < s->check_count; i++)
-        if (!direct_add_single(&s->w, row_again(s, s->check[i]), true, err))
+        if (!direct_add_single(&s->w, KEYED_CHECK, row_again(s, s->check[i]), err))
             return false;
-    return (!s->again_count && !s->check_count) || direct_settle_singles(&s->w, err);
+    return direct_settle_singles(&s->w, err);
 }
 
 static void begin_page(struct scanner *s, const struct page *page)
@@ -288,18 +292,6 @@ static bool take_page(void *ctx, const struct scan_task *task, const struct scan
     return false;
 }
 
-static bool range_cut(void *ctx, const struct scan_task *task, int64_t done_to, bool inside,
-                      const char *why, struct err *err)
-{
-    return tasks_cut(((struct scanner *)ctx)->w.tx, task, done_to, inside, why, err);
-}
-
-static bool range_failed(void *ctx, const struct token_range *range, const char *why,
-                         struct err *err)
-{
-    return tasks_note_unread(((struct scanner *)ctx)->w.tx, range, why, err);
-}
-
 bool direct_scan_rows(void *ctx, struct err *err)
 {
     struct direct *d = ctx;
@@ -312,8 +304,7 @@ bool direct_scan_rows(void *ctx, struct err *err)
     elastic_bulk_init(&s.bulk, d->o.memory_bytes / 2);
     s.bulk.lean = true;
     s.cells = xalloc(plan_column_count(d->o.plan) * sizeof *s.cells);
-    bool ok = direct_worker_open(&s.w, d, err) &&
-              direct_work(&s.w, &s, take_page, range_cut, range_failed, err);
+    bool ok = direct_worker_open(&s.w, d, err) && direct_work(&s.w, take_page, err);
     direct_worker_close(&s.w);
     elastic_bulk_fini(&s.bulk);
     buf_fini(&s.routing);

@@ -1,0 +1,47 @@
+#include "engine/direct_parts.h"
+
+#include <stdlib.h>
+
+/* versioning: sequence. The scan reads keys alone; what is stored is looked at before a row is
+ * read, by keyed. */
+struct key_scanner {
+    struct direct_worker w; /* first: take_page() is given it */
+    struct slice *cells;
+};
+
+static bool add_keys(struct key_scanner *s, const struct page *page, struct err *err)
+{
+    struct row_cursor rows = page_rows(page);
+
+    while (row_next(&rows, s->cells, err))
+        if (!direct_add_single(&s->w, KEYED_WRITE, s->cells, err))
+            return false;
+    return err->kind == ERR_NONE && direct_settle_singles(&s->w, err);
+}
+
+static bool take_page(void *ctx, const struct scan_task *task, const struct scan_page *page,
+                      struct err *err)
+{
+    struct key_scanner *s = ctx;
+
+    if (!plan_fits(s->w.direct->o.plan, page->page.columns))
+        return err_set(err, ERR_USER,
+                       "the table's columns changed while it was read; run the command again");
+    if (!limit_read(s->w.direct->o.limit, page->page.row_count, err))
+        return false;
+    if (add_keys(s, &page->page, err) && direct_save_page(&s->w, task, page, err))
+        return true;
+    direct_drop_page(&s->w);
+    return false;
+}
+
+bool direct_scan_keys(void *ctx, struct err *err)
+{
+    struct direct *d = ctx;
+    struct key_scanner s = {.cells = xalloc(plan_key_count(d->o.plan) * sizeof *s.cells)};
+    bool ok = direct_worker_open(&s.w, d, err) && direct_work(&s.w, take_page, err);
+
+    direct_worker_close(&s.w);
+    free(s.cells);
+    return ok;
+}
