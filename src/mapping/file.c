@@ -26,7 +26,7 @@ static const char *const top_words[] = {
     "object",     "source", "select",   "target",     "rename", "nulls", "empty_collections",
     "timestamps", "steps",  "preserve", "versioning", NULL};
 static const char *const top_later[] = {"extends", "where", "rows", "missing", NULL};
-static const char *const source_words[] = {"keyspace", "table", "key", NULL};
+static const char *const source_words[] = {"keyspace", "table", "key", "columns", NULL};
 static const char *const source_later[] = {"where", "rows", NULL};
 static const char *const target_words[] = {"index", "id", "type", "routing", "pipeline", NULL};
 static const char *const step_words[] = {"copy", "const", "drop", NULL};
@@ -41,8 +41,7 @@ static const char *const step_later[] = {"parse_json", "parse_json_values",
                                          "rows",       NULL};
 static const char *const nulls_words[] = {"keep", "omit", NULL};
 static const char *const timestamp_words[] = {"iso_ms_utc", NULL};
-static const char *const versioning_words[] = {"read_time", "sequence", "none", NULL};
-static const char *const versioning_later[] = {"write_time", NULL};
+static const char *const versioning_words[] = {"read_time", "sequence", "write_time", "none", NULL};
 static const char *const none[] = {NULL};
 
 /* ---- errors ------------------------------------------------------------------------------------
@@ -54,9 +53,8 @@ static bool fail_at(const char *path, struct place at, struct err *err, const ch
     char text[400];
 
     vsnprintf(text, sizeof text, fmt, args);
-    if (!*path) /* the default mapping: there is nothing to point at */
-        return err_set(err, ERR_USER, "%s; cass2es init writes a mapping file to say more by",
-                       text);
+    if (!at.line) /* of no file: there is nothing to point at */
+        return err_set(err, ERR_USER, "%s", text);
     return err_set(err, ERR_USER, "%s:%u:%u: %s", path, at.line, at.column, text);
 }
 
@@ -284,10 +282,11 @@ static bool read_source(struct tree *t, const yaml_node_t *n, struct mapping *m,
         const yaml_node_t *key = node(t, pair->key), *value = node(t, pair->value);
         if (!check_word(t, key, "key of source", scalar(key), source_words, source_later, err))
             return false;
-        bool ok = !strcmp(scalar(key), "keyspace")
-                      ? take_name(t, value, "keyspace", m, &m->keyspace, err)
-                  : !strcmp(scalar(key), "table") ? take_name(t, value, "table", m, &m->table, err)
-                                                  : take_names(t, value, "key", m, &m->key, err);
+        bool ok =
+            !strcmp(scalar(key), "keyspace") ? take_name(t, value, "keyspace", m, &m->keyspace, err)
+            : !strcmp(scalar(key), "table")  ? take_name(t, value, "table", m, &m->table, err)
+            : !strcmp(scalar(key), "key")    ? take_names(t, value, "key", m, &m->key, err)
+                                             : take_names(t, value, "columns", m, &m->columns, err);
         if (!ok)
             return false;
     }
@@ -707,8 +706,9 @@ static bool read_key(struct tree *t, const char *key, const yaml_node_t *n, stru
     }
     if (!strcmp(key, "timestamps"))
         return read_choice(t, n, key, timestamp_words, none, &word, err);
+    m->versioning_at = strcmp(key, "versioning") ? m->versioning_at : place_of(n);
     if (!strcmp(key, "versioning"))
-        return read_choice(t, n, key, versioning_words, versioning_later, &word, err) &&
+        return read_choice(t, n, key, versioning_words, none, &word, err) &&
                mapping_versioning_named(word, &m->versioning);
     return true; /* rename: after source, whose table it may need */
 }
@@ -772,6 +772,27 @@ struct mapping *mapping_default(const struct schema *s, const char *index)
     m->omit_nulls = true;
     m->versioning = VERSIONING_READ_TIME;
     return m;
+}
+
+bool mapping_set_columns(struct mapping *m, const char *const *columns, struct err *err)
+{
+    size_t count = 0;
+
+    while (columns[count])
+        count++;
+    struct mapping_name *names = take(m, count * sizeof *names);
+    for (size_t i = 0; names && i < count; i++) {
+        names[i].name = arena_strndup(&m->mem, columns[i], strlen(columns[i]));
+        for (size_t other = 0; other < i; other++)
+            if (!strcmp(columns[i], columns[other]))
+                return err_set(err, ERR_USER, "column \"%.60s\" is there twice", columns[i]);
+        if (!names[i].name)
+            names = NULL;
+    }
+    if (!names)
+        return err_set(err, ERR_USER, "too many columns");
+    m->columns = (struct mapping_names){names, count};
+    return true;
 }
 
 const char *mapping_versioning_word(enum mapping_versioning v)

@@ -70,6 +70,8 @@ struct mapping {
     struct mapping_name table;
     struct mapping_names
         key; /* columns of the primary key, as the mapping believes them; may be empty */
+    struct mapping_names columns; /* that fields are made of: names, writetime(c), ttl(c),
+                                     maxwritetime(c); empty: every column */
     struct mapping_names
         select; /* the columns that a string id is a value of, in order; may be empty: the
                    whole primary key when it is one column, else the partition key */
@@ -87,11 +89,14 @@ struct mapping {
     struct mapping_names preserve;
     bool preserve_all;
     enum mapping_versioning versioning;
+    struct place versioning_at;
 };
 
 /* Every column under its own name, null cells left out, the default _id, by time of reading. Its
  * path is "": it comes from no file. `s` and `index` are copied from. */
 struct mapping *mapping_default(const struct schema *s, const char *index);
+/* Only these columns, for a mapping of no file. ERR_USER: one twice. */
+bool mapping_set_columns(struct mapping *m, const char *const *columns, struct err *err);
 /* The mode's word in a mapping file. */
 const char *mapping_versioning_word(enum mapping_versioning v);
 bool mapping_versioning_named(const char *word, enum mapping_versioning *out);

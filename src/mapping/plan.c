@@ -8,11 +8,14 @@
 #include "base/hash.h"
 #include "base/text.h"
 #include "mapping/json.h"
+#include "model/select.h"
 #include "model/value.h"
 
 enum {
     ID_MAX_BYTES = 512, /* Elasticsearch's, of UTF-8 */
     KEYS_MAX = 10000,   /* that one element may ask for */
+    LABEL_STEP = 16,    /* copied at a time, also beyond the end: there is room */
+    LABELS_MAX_BYTES = 64 << 20,
 };
 
 enum source { FROM_COLUMN, FROM_JSON, FROM_ID };
@@ -21,11 +24,29 @@ enum source { FROM_COLUMN, FROM_JSON, FROM_ID };
 struct field {
     const char *name; /* borrowed from mapping or schema */
     enum source source;
-    uint16_t cell;           /* FROM_COLUMN: index into the cells */
-    const struct type *type; /* FROM_COLUMN */
-    const char *json;        /* FROM_JSON */
-    struct slice label;      /* "name": written in front */
-    bool dropped;            /* a name only: never written, never preserved by `all` */
+    struct select from; /* FROM_COLUMN */
+    const char *json;   /* FROM_JSON */
+    bool dropped;       /* a name only: never written, never preserved by `all` */
+};
+
+/* How a field is written: chosen once. */
+enum how {
+    HOW_CELL,         /* a null cell is left out */
+    HOW_CELL_OR_NULL, /* a null cell is null */
+    HOW_COLLECTION,   /* empty_collections has a word */
+    HOW_JSON,
+    HOW_ID,
+};
+
+/* What the loop over a row's fields looks at, close together. */
+struct writer {
+    const struct type *type; /* of the cell */
+    const char *json;        /* HOW_JSON */
+    uint32_t label_at;       /* in plan.labels: ,"name": */
+    uint32_t label_n;
+    uint16_t cell;
+    uint8_t how; /* enum how */
+    bool empty_is_null;
 };
 
 /* A piece of a template. */
@@ -40,8 +61,11 @@ struct plan {
     const struct schema *schema;
     uint16_t key_count, partition_count;
 
-    uint16_t *columns; /* indexes into the schema, in the order of the cells */
+    struct select *selects; /* in the order of the cells */
+    uint16_t *columns;      /* of the schema, likewise */
     uint16_t column_count;
+    uint16_t *written_at; /* cells with times of writing, of write_time */
+    uint16_t written_at_count;
     char *read_text;
     char **keys_text; /* by number of bound columns */
 
@@ -51,6 +75,9 @@ struct plan {
     struct field *fields; /* written, in order; then the dropped */
     size_t field_count;
     size_t written;
+    struct writer *writers; /* `written` of them */
+    struct buf labels;
+    bool needs_id;
     struct part *id;
     size_t id_count;
     struct part *routing;
@@ -151,7 +178,8 @@ static bool check_field(const struct mapping *m, struct place at, const char *na
 
     if (at.line == 0)
         at = m->table.at;
-    return !why || mapping_error(m, at, err, "field \"%s\" has %s; rename it", name, why);
+    return !why || mapping_error(m, at, err, "field \"%s\" has %s; rename it%s", name, why,
+                                 *m->path ? "" : " in a mapping file: cass2es init writes one");
 }
 
 static const struct mapping_pair *rename_of(const struct mapping *m, const char *column)
@@ -162,35 +190,89 @@ static const struct mapping_pair *rename_of(const struct mapping *m, const char 
     return NULL;
 }
 
-/* Every column under its name, in the schema's order. */
+static void add_from(struct buf *b, const struct plan *p, struct select from)
+{
+    if (from.what == SELECT_COLUMN)
+        buf_add_str(b, p->schema->columns[from.column].name);
+    else
+        select_add_text(b, p->schema, from);
+}
+
+static bool two_of_a_name(const struct plan *p, const struct field *other, struct select from,
+                          const struct mapping_pair *by, struct err *err)
+{
+    struct buf one, two;
+
+    buf_init(&one, 256);
+    buf_init(&two, 256);
+    add_from(&one, p, other->from);
+    add_from(&two, p, from);
+    mapping_error(p->mapping, by && by->to.at.line ? by->to.at : p->mapping->table.at, err,
+                  "columns \"%s\" and \"%s\" both become field \"%s\"", buf_cstr(&one),
+                  buf_cstr(&two), other->name);
+    buf_fini(&one);
+    buf_fini(&two);
+    return false;
+}
+
+/* `written`: what the mapping calls it, by which it may be renamed. */
+static bool start_field(struct plan *p, struct fields *f, const char *written, struct select from,
+                        struct err *err)
+{
+    const struct mapping *m = p->mapping;
+    const struct mapping_pair *r = rename_of(m, written);
+    const char *name = r ? r->to.name : written;
+    const struct field *other = field_find(f, name);
+
+    if (other)
+        return two_of_a_name(
+            p, other, from, r ? r : rename_of(m, p->schema->columns[other->from.column].name), err);
+    if (p->schema->columns[from.column].type->kind == TYPE_EMPTY)
+        return true;
+    struct field *new = field_put(f, name);
+    new->source = FROM_COLUMN;
+    new->from = from;
+    return true;
+}
+
+/* Every pair is used by something; a dictionary may know more than this table has. */
+static bool check_rename(const struct plan *p, struct err *err)
+{
+    const struct mapping *m = p->mapping;
+
+    for (size_t i = 0; i < m->rename.count; i++) {
+        const struct mapping_name from = m->rename.list[i].from;
+        bool named = !from.at.line || find_exact(p->schema, from.name) >= 0;
+        for (size_t n = 0; n < m->columns.count && !named; n++)
+            named = !strcmp(m->columns.list[n].name, from.name);
+        if (!named)
+            return no_column(m, p->schema, from, err);
+    }
+    return true;
+}
+
+/* The columns named, in that order; else every column, in the schema's. */
 static bool start_fields(struct plan *p, struct fields *f, struct err *err)
 {
     const struct mapping *m = p->mapping;
     const struct schema *s = p->schema;
 
-    for (size_t i = 0; i < m->rename.count; i++) {
-        const struct mapping_pair *r = &m->rename.list[i];
-        if (r->from.at.line && find_exact(s, r->from.name) < 0)
-            return no_column(m, s, r->from, err);
+    if (!check_rename(p, err))
+        return false;
+    for (size_t i = 0; i < m->columns.count; i++) {
+        struct mapping_name n = m->columns.list[i];
+        struct select from;
+        struct err why = {0};
+        if (!select_parse(s, slice_str(n.name), &from, &why))
+            return mapping_error(m, n.at, err, "%s", why.text);
+        /* A column by its real name; a function as it was written. */
+        const char *name = from.what == SELECT_COLUMN ? s->columns[from.column].name : n.name;
+        if (!start_field(p, f, name, from, err))
+            return false;
     }
-    for (uint16_t i = 0; i < s->column_count; i++) {
-        const struct schema_column *c = &s->columns[i];
-        const struct mapping_pair *r = rename_of(m, c->name);
-        const char *name = r ? r->to.name : c->name;
-        const struct field *other = field_find(f, name);
-        const struct mapping_pair *by =
-            r || !other ? r : rename_of(m, s->columns[other->cell].name);
-        if (other)
-            return mapping_error(m, by && by->to.at.line ? by->to.at : m->table.at, err,
-                                 "columns \"%s\" and \"%s\" both become field \"%s\"",
-                                 s->columns[other->cell].name, c->name, name);
-        if (c->type->kind == TYPE_EMPTY)
-            continue;
-        struct field *new = field_put(f, name);
-        new->source = FROM_COLUMN;
-        new->cell = i; /* of the schema, until finish_columns() */
-        new->type = c->type;
-    }
+    for (uint16_t i = 0; i < s->column_count && !m->columns.count; i++)
+        if (!start_field(p, f, s->columns[i].name, (struct select){i, SELECT_COLUMN}, err))
+            return false;
     return true;
 }
 
@@ -231,12 +313,28 @@ static bool apply_step(struct plan *p, const struct mapping_step *s, struct fiel
     return true;
 }
 
-/* Which key column is the field made of; -1: none. */
-static int key_of_field(const struct plan *p, const struct fields *f, const char *name)
+/* The column that the field is made of, or that would be a field of that name; -1: none. */
+static int column_of_field(const struct plan *p, const struct fields *f, const char *name)
 {
     const struct field *field = field_find(f, name);
 
-    return field && field->source == FROM_COLUMN && field->cell < p->key_count ? field->cell : -1;
+    if (field)
+        return field->source == FROM_COLUMN && field->from.what == SELECT_COLUMN
+                   ? field->from.column
+                   : -1;
+    for (uint16_t i = 0; i < p->schema->column_count; i++) {
+        const struct mapping_pair *r = rename_of(p->mapping, p->schema->columns[i].name);
+        if (!strcmp(r ? r->to.name : p->schema->columns[i].name, name))
+            return i;
+    }
+    return -1;
+}
+
+static int key_of_field(const struct plan *p, const struct fields *f, const char *name)
+{
+    int column = column_of_field(p, f, name);
+
+    return column < p->key_count ? column : -1;
 }
 
 static void add_part(struct part **list, size_t *count, const char *text, size_t len, int cell)
@@ -272,7 +370,7 @@ static bool compile_template(struct plan *p, const struct fields *f, struct mapp
         int cell = which(p, f, name);
         if (cell < 0) {
             char near[128];
-            if (field_find(f, name))
+            if (field_find(f, name) || column_of_field(p, f, name) >= 0)
                 return mapping_error(m, text.at, err, "the %s needs field \"%s\", which is %s",
                                      what, name, why_not);
             near_field(f, name, near, sizeof near);
@@ -294,14 +392,6 @@ static bool compile_id(struct plan *p, const struct fields *f, struct err *err)
            compile_template(p, f, p->mapping->id, "id",
                             "no column of the primary key; the id is known before the row is read",
                             key_of_field, &p->id, &p->id_count, err);
-}
-
-static int column_of_field(const struct plan *p, const struct fields *f, const char *name)
-{
-    const struct field *field = field_find(f, name);
-
-    (void)p;
-    return field && field->source == FROM_COLUMN ? field->cell : -1;
 }
 
 /* Columns of the schema, until compile_columns(). */
@@ -369,30 +459,85 @@ static bool compile_select(struct plan *p, struct err *err)
     return true;
 }
 
-/* Columns to read: the primary key, then those that a field needs. */
-static void compile_columns(struct plan *p, struct fields *f)
+static int cell_of(const struct plan *p, struct select which)
+{
+    for (uint16_t i = 0; i < p->column_count; i++)
+        if (select_eq(p->selects[i], which))
+            return i;
+    return -1;
+}
+
+/* The cell that it comes in; a new one where it is not read yet. */
+static uint16_t read_too(struct plan *p, struct select which)
+{
+    int cell = cell_of(p, which);
+
+    if (cell >= 0)
+        return (uint16_t)cell;
+    p->selects[p->column_count] = which;
+    p->columns[p->column_count] = which.column;
+    return p->column_count++;
+}
+
+static bool is_used(const struct plan *p, const struct fields *f, uint16_t column)
+{
+    const struct select which = {column, SELECT_COLUMN};
+
+    for (size_t n = 0; n < p->routing_count; n++)
+        if (!p->routing[n].text && p->routing[n].cell == column)
+            return true;
+    for (size_t n = 0; n < f->count; n++)
+        if (!f->list[n].dropped && f->list[n].source == FROM_COLUMN &&
+            select_eq(f->list[n].from, which))
+            return true;
+    return false;
+}
+
+/* The time of every regular column counts, whether or not it is in the document: less rows have
+ * none, then. */
+static bool compile_written_at(struct plan *p, const struct fields *f, struct err *err)
+{
+    const struct mapping *m = p->mapping;
+    const struct schema *s = p->schema;
+    struct select last;
+
+    if (m->versioning != VERSIONING_WRITE_TIME)
+        return true;
+    for (uint16_t i = p->key_count; i < s->column_count; i++)
+        if ((s->columns[i].kind == COLUMN_REGULAR || is_used(p, f, i)) &&
+            select_last_write(s, i, &last))
+            p->written_at[p->written_at_count++] = read_too(p, last);
+    if (p->written_at_count)
+        return true;
+    return mapping_error(m, m->versioning_at, err,
+                         "versioning write_time: %s.%s has no column with a time of writing%s; "
+                         "read_time takes any table",
+                         s->keyspace, s->table, s->counter ? " (counters have none)" : "");
+}
+
+/* What to read: the primary key, then the columns and functions that a field needs, then times. */
+static bool compile_columns(struct plan *p, struct fields *f, struct err *err)
 {
     const struct schema *s = p->schema;
-    int32_t *cell = xalloc(s->column_count * sizeof *cell);
+    size_t most = 2 * (size_t)s->column_count + f->count;
 
-    p->columns = xalloc(s->column_count * sizeof *p->columns);
-    for (uint16_t i = 0; i < s->column_count; i++) {
-        bool used = i < p->key_count;
-        for (size_t n = 0; n < p->routing_count && !used; n++)
-            used = !p->routing[n].text && p->routing[n].cell == i;
-        for (size_t n = 0; n < f->count && !used; n++)
-            used = !f->list[n].dropped && f->list[n].source == FROM_COLUMN && f->list[n].cell == i;
-        cell[i] = used ? p->column_count : -1;
-        if (used)
-            p->columns[p->column_count++] = i;
-    }
+    if (most > UINT16_MAX)
+        return mapping_error(p->mapping, p->mapping->table.at, err, "too many columns");
+    p->columns = xalloc(most * sizeof *p->columns);
+    p->selects = xalloc(most * sizeof *p->selects);
+    p->written_at = xalloc(s->column_count * sizeof *p->written_at);
+    for (uint16_t i = 0; i < s->column_count; i++)
+        if (i < p->key_count || is_used(p, f, i))
+            read_too(p, (struct select){i, SELECT_COLUMN});
     for (size_t n = 0; n < f->count; n++)
         if (!f->list[n].dropped && f->list[n].source == FROM_COLUMN)
-            f->list[n].cell = (uint16_t)cell[f->list[n].cell];
+            read_too(p, f->list[n].from);
+    if (!compile_written_at(p, f, err))
+        return false;
     for (size_t n = 0; n < p->routing_count; n++)
         if (!p->routing[n].text)
-            p->routing[n].cell = (uint16_t)cell[p->routing[n].cell];
-    free(cell);
+            p->routing[n].cell = read_too(p, (struct select){p->routing[n].cell, SELECT_COLUMN});
+    return true;
 }
 
 static char *statement(const struct plan *p, uint16_t columns, uint16_t bound)
@@ -405,7 +550,7 @@ static char *statement(const struct plan *p, uint16_t columns, uint16_t bound)
     for (uint16_t i = 0; i < columns; i++) {
         if (i)
             buf_add_str(&b, ", ");
-        schema_add_quoted(&b, s->columns[p->columns[i]].name);
+        select_add_text(&b, s, p->selects[i]);
     }
     buf_add_str(&b, " FROM ");
     schema_add_name(&b, s);
@@ -419,35 +564,73 @@ static char *statement(const struct plan *p, uint16_t columns, uint16_t bound)
     return text;
 }
 
-/* Written fields first, their labels made once. */
+static enum how how_to_write(const struct plan *p, const struct field *f, const struct type *t)
+{
+    bool collection = t && (t->kind == TYPE_MAP || t->kind == TYPE_LIST || t->kind == TYPE_SET);
+
+    if (f->source != FROM_COLUMN)
+        return f->source == FROM_ID ? HOW_ID : HOW_JSON;
+    if (collection && p->mapping->empty_said)
+        return HOW_COLLECTION;
+    return p->mapping->omit_nulls ? HOW_CELL : HOW_CELL_OR_NULL;
+}
+
+static void make_writer(struct plan *p, const struct field *f)
+{
+    struct writer *w = &p->writers[p->written++];
+    const struct type *t = f->source == FROM_COLUMN ? select_type(p->schema, f->from) : NULL;
+    size_t label_at = p->labels.len;
+
+    buf_add_byte(&p->labels, ',');
+    json_add_string(&p->labels, slice_str(f->name));
+    buf_add_byte(&p->labels, ':');
+    *w = (struct writer){
+        .type = t,
+        .json = f->json,
+        .label_at = (uint32_t)label_at,
+        .label_n = (uint32_t)(p->labels.len - label_at),
+        .how = (uint8_t)how_to_write(p, f, t),
+        .empty_is_null = t && value_is_null(t, slice_of("", 0)),
+    };
+    if (f->source == FROM_COLUMN)
+        w->cell = (uint16_t)cell_of(p, f->from);
+    p->needs_id |= f->source == FROM_ID;
+}
+
+static struct place place_of_field(const struct mapping *m, const char *name)
+{
+    struct place at = m->table.at;
+
+    for (size_t i = 0; i < m->step_count; i++)
+        if (!strcmp(m->steps[i].field.name, name))
+            at = m->steps[i].field.at;
+    for (size_t i = 0; i < m->rename.count; i++)
+        if (!strcmp(m->rename.list[i].to.name, name))
+            at = m->rename.list[i].to.at;
+    return at;
+}
+
+/* Written fields first, then the dropped. */
 static bool finish_fields(struct plan *p, struct fields *f, struct err *err)
 {
     const struct mapping *m = p->mapping;
 
     p->fields = xalloc((f->count + 1) * sizeof *p->fields);
+    p->writers = xalloc((f->count + 1) * sizeof *p->writers);
+    buf_init(&p->labels, LABELS_MAX_BYTES);
     for (int dropped = 0; dropped < 2; dropped++)
         for (size_t i = 0; i < f->count; i++)
             if (f->list[i].dropped == (dropped == 1))
                 p->fields[p->field_count++] = f->list[i];
-    while (p->written < p->field_count && !p->fields[p->written].dropped) {
-        struct field *field = &p->fields[p->written];
-        struct buf b;
-        struct place at = m->table.at;
-        for (size_t i = 0; i < m->step_count; i++)
-            if (!strcmp(m->steps[i].field.name, field->name))
-                at = m->steps[i].field.at;
-        for (size_t i = 0; i < m->rename.count; i++)
-            if (!strcmp(m->rename.list[i].to.name, field->name))
-                at = m->rename.list[i].to.at;
-        if (!check_field(m, at, field->name, err))
+    for (size_t i = 0; i < p->field_count && !p->fields[i].dropped; i++) {
+        const struct field *field = &p->fields[i];
+        if (!check_field(m, place_of_field(m, field->name), field->name, err))
             return false;
-        buf_init(&b, SIZE_MAX / 2);
-        json_add_string(&b, slice_str(field->name));
-        buf_add_byte(&b, ':');
-        field->label = slice_of(xstrndup((const char *)b.p, b.len), b.len);
-        buf_fini(&b);
-        p->written++;
+        make_writer(p, field);
     }
+    uint8_t *end = buf_room(&p->labels, LABEL_STEP);
+    ensure(end && "a mapping is far smaller");
+    memset(end, 0, LABEL_STEP);
     return p->written > 0 || mapping_error(m, m->table.at, err, "the document has no field");
 }
 
@@ -461,7 +644,8 @@ static bool compile(struct plan *p, struct fields *f, struct err *err)
     for (size_t i = 0; i < m->step_count; i++)
         if (!apply_step(p, &m->steps[i], f, err))
             return false;
-    compile_columns(p, f);
+    if (!compile_columns(p, f, err))
+        return false;
     p->read_text = statement(p, p->column_count, p->key_count);
     p->keys_text = xalloc((p->key_count + 1u) * sizeof *p->keys_text);
     for (uint16_t n = p->partition_count; n <= p->key_count; n++)
@@ -490,13 +674,15 @@ void plan_free(struct plan *p)
 {
     if (!p)
         return;
-    for (size_t i = 0; i < p->written; i++)
-        free((void *)p->fields[i].label.p);
     for (uint16_t n = 0; p->keys_text && n <= p->key_count; n++)
         free(p->keys_text[n]);
     free(p->keys_text);
     free(p->fields);
+    free(p->writers);
+    buf_fini(&p->labels);
     free(p->columns);
+    free(p->selects);
+    free(p->written_at);
     free(p->read_text);
     free(p->select);
     free(p->id);
@@ -534,6 +720,11 @@ const char *plan_pipeline(const struct plan *p)
     return p->mapping->pipeline.name;
 }
 
+const struct select *plan_selects(const struct plan *p)
+{
+    return p->selects;
+}
+
 const uint16_t *plan_columns(const struct plan *p)
 {
     return p->columns;
@@ -564,8 +755,10 @@ bool plan_fits(const struct plan *p, const struct columns *c)
     if (c->count != p->column_count && c->count != p->key_count)
         return false;
     for (uint16_t i = 0; i < c->count; i++) {
-        const struct schema_column *want = &p->schema->columns[p->columns[i]];
-        if (!slice_is(c->list[i].name, want->name) || !type_equal(c->list[i].type, want->type))
+        struct select want = p->selects[i];
+        if (!type_equal(c->list[i].type, select_type(p->schema, want)) ||
+            (want.what == SELECT_COLUMN &&
+             !slice_is(c->list[i].name, p->schema->columns[want.column].name)))
             return false;
     }
     return true;
@@ -723,10 +916,7 @@ static bool text_query(const struct plan *p, struct slice text, struct arena *me
 
 static int cell_of_column(const struct plan *p, int column)
 {
-    for (uint16_t i = 0; i < p->column_count; i++)
-        if (p->columns[i] == column)
-            return i;
-    return -1;
+    return cell_of(p, (struct select){(uint16_t)column, SELECT_COLUMN});
 }
 
 static bool object_query(const struct plan *p, const struct json *id, struct arena *mem,
@@ -789,15 +979,6 @@ bool plan_filter_holds(const struct plan_filter *f, const struct slice *cells)
 /* ---- documents ---------------------------------------------------------------------------------
  */
 
-static void add_escaped(struct buf *out, struct slice text)
-{
-    for (size_t i = 0; i < text.n; i++)
-        if (text.p[i] == '%' || text.p[i] == ':')
-            buf_printf(out, "%%%02X", text.p[i]);
-        else
-            buf_add_byte(out, text.p[i]);
-}
-
 /* How many key columns make the id: a partition with static columns only has no clustering key. */
 static uint16_t id_columns(const struct plan *p, const struct slice *key)
 {
@@ -814,19 +995,28 @@ static bool add_key_text(const struct plan *p, uint16_t i, struct slice cell, st
            err_wrap(err, "column %s", p->schema->columns[i].name);
 }
 
-/* Escapes what add_key_text() just wrote behind `begin`: rarely anything. */
+/* Escapes what add_key_text() just wrote behind `begin`, in place from its end. */
 static void escape_from(struct buf *out, size_t begin)
 {
-    const uint8_t *text = out->p + begin;
-    size_t n = out->len - begin, plain = 0;
+    static const char hex[] = "0123456789ABCDEF";
+    size_t more = 0;
 
-    while (plain < n && text[plain] != '%' && text[plain] != ':')
-        plain++;
-    if (plain == n)
+    for (size_t i = begin; i < out->len; i++)
+        more += out->p[i] == '%' || out->p[i] == ':' ? 2 : 0;
+    if (!more || !buf_room(out, more))
         return;
-    AUTO_STR char *copy = xstrndup((const char *)text, n);
-    buf_cut(out, begin);
-    add_escaped(out, slice_of(copy, n));
+    size_t to = out->len + more;
+    for (size_t from = out->len; from-- > begin;) {
+        uint8_t c = out->p[from];
+        if (c != '%' && c != ':') {
+            out->p[--to] = c;
+            continue;
+        }
+        out->p[--to] = (uint8_t)hex[c & 15];
+        out->p[--to] = (uint8_t)hex[c >> 4];
+        out->p[--to] = '%';
+    }
+    out->len += more;
 }
 
 /* One key column: its text; several: joined by colons; too long: its hash. */
@@ -872,8 +1062,9 @@ static bool template_text(const struct plan *p, const struct part *parts, size_t
 bool plan_id(const struct plan *p, const struct slice *key, struct buf *out, struct err *err)
 {
     size_t begin = out->len;
-    bool ok = p->id_count ? template_text(p, p->id, p->id_count, key, out, err)
-                          : default_id(p, key, out, err);
+    bool whole = id_columns(p, key) == p->key_count;
+    bool ok = p->id_count && whole ? template_text(p, p->id, p->id_count, key, out, err)
+                                   : default_id(p, key, out, err);
 
     if (ok && out->full)
         ok = err_set(err, ERR_REJECT, "the _id is too large");
@@ -905,69 +1096,90 @@ bool plan_routing(const struct plan *p, const struct slice *cells, struct buf *o
     return ok;
 }
 
+bool plan_needs_id(const struct plan *p)
+{
+    return p->needs_id;
+}
+
 bool plan_write_version(const struct plan *p, const struct slice *cells, int64_t *out,
                         struct err *err)
 {
-    (void)cells;
-    (void)out;
+    int64_t latest = 0, at;
+    bool any = false;
+
     ensure(p->mapping->versioning == VERSIONING_WRITE_TIME);
-    return err_set(err, ERR_REJECT, "no cell has a time of writing");
+    for (uint16_t i = 0; i < p->written_at_count; i++) {
+        if (!value_int(cells[p->written_at[i]], &at))
+            continue;
+        any = true;
+        latest = at > latest ? at : latest;
+    }
+    if (!any)
+        return err_set(err, ERR_REJECT, "no cell of the row has a time of writing");
+    *out = latest;
+    return true;
 }
 
-enum emptiness { HAS_VALUE, WRITE_NULL, WRITE_ARRAY, WRITE_OBJECT, LEAVE_OUT };
-
-/* The mapping's rules for a cell without value. */
-static enum emptiness empty_as(const struct mapping *m, const struct type *t, struct slice cell)
+/* For an empty collection, by the mapping's word; NULL: it is not empty. */
+static const char *empty_collection(const struct plan *p, const struct type *t, struct slice cell)
 {
-    bool map = t->kind == TYPE_MAP;
-    bool collection = map || t->kind == TYPE_LIST || t->kind == TYPE_SET;
-    bool null = value_is_null(t, cell);
-
-    if (collection && m->empty_said && (null || (cell.n >= 4 && load_u32(cell.p) == 0)))
-        return m->omit_empty_collections ? LEAVE_OUT : map ? WRITE_OBJECT : WRITE_ARRAY;
-    if (!null)
-        return HAS_VALUE;
-    return m->omit_nulls ? LEAVE_OUT : WRITE_NULL;
+    if (!value_is_null(t, cell) && (cell.n < 4 || load_u32(cell.p) != 0))
+        return NULL;
+    return p->mapping->omit_empty_collections ? "" : t->kind == TYPE_MAP ? "{}" : "[]";
 }
 
-static bool write_cell(const struct plan *p, const struct field *f, struct slice cell,
-                       struct buf *out, struct json_counts *counts, struct err *err)
+static void add_label(const struct plan *p, const struct writer *w, struct buf *out)
 {
-    return json_cell(out, f->type, cell, counts, err) ||
-           err_wrap(err, "column %s", p->schema->columns[p->columns[f->cell]].name);
+    const uint8_t *from = p->labels.p + w->label_at;
+    uint8_t *to = buf_room(out, w->label_n + LABEL_STEP);
+
+    if (!to)
+        return;
+    for (size_t i = 0; i < w->label_n; i += LABEL_STEP)
+        memcpy(to + i, from + i, LABEL_STEP);
+    out->len += w->label_n;
+}
+
+/* The text of a field that is not made of a cell's bytes; NULL: it is, "": no field. */
+static inline const char *fixed_text(const struct plan *p, const struct writer *w,
+                                     const struct slice *cells)
+{
+    if (w->how == HOW_JSON)
+        return w->json;
+    if (w->how == HOW_ID)
+        return NULL;
+    if (w->how == HOW_COLLECTION)
+        return empty_collection(p, w->type, cells[w->cell]);
+    if (cells[w->cell].p && (cells[w->cell].n || !w->empty_is_null))
+        return NULL;
+    return w->how == HOW_CELL ? "" : "null";
 }
 
 bool plan_write(const struct plan *p, const struct slice *cells, struct slice id, struct buf *out,
                 struct json_counts *counts, struct err *err)
 {
-    static const char *const words[] = {
-        [WRITE_NULL] = "null", [WRITE_ARRAY] = "[]", [WRITE_OBJECT] = "{}"};
     size_t begin = out->len;
-    bool first = true;
 
-    buf_add_byte(out, '{');
     for (size_t i = 0; i < p->written; i++) {
-        const struct field *f = &p->fields[i];
-        enum emptiness e = HAS_VALUE;
-        if (f->source == FROM_COLUMN)
-            e = empty_as(p->mapping, f->type, cells[f->cell]);
-        if (e == LEAVE_OUT)
+        const struct writer *w = &p->writers[i];
+        const char *text = fixed_text(p, w, cells);
+
+        if (text && !*text)
             continue;
-        if (!first)
-            buf_add_byte(out, ',');
-        first = false;
-        buf_add_slice(out, f->label);
-        if (e != HAS_VALUE)
-            buf_add_str(out, words[e]);
-        else if (f->source == FROM_JSON)
-            buf_add_str(out, f->json);
-        else if (f->source == FROM_ID)
+        add_label(p, w, out);
+        if (text)
+            buf_add_str(out, text);
+        else if (w->how == HOW_ID)
             json_add_string(out, id);
-        else if (!write_cell(p, f, cells[f->cell], out, counts, err)) {
+        else if (!json_cell(out, w->type, cells[w->cell], counts, err)) {
             buf_cut(out, begin);
-            return false;
+            return err_wrap(err, "column %s", p->schema->columns[p->columns[w->cell]].name);
         }
     }
+    if (out->len == begin)
+        buf_add_byte(out, '{');
+    else
+        out->p[begin] = '{'; /* where the first label has its comma */
     buf_add_byte(out, '}');
     if (!out->full)
         return true;

@@ -17,6 +17,7 @@
 #include "mapping/json.h"
 #include "model/row.h"
 #include "model/schema.h"
+#include "model/select.h"
 
 struct plan;
 
@@ -44,13 +45,15 @@ uint16_t plan_partition_count(const struct plan *p);
 /* ---- what to read -----------------------------------------------------------------------------
  */
 
-/* SELECT <all columns of the document, primary key first> FROM "ks"."t" WHERE <whole primary key> =
- * ? Valid as long as the plan. */
+/* SELECT <primary key, columns of the document, then functions of columns and times of writing>
+ * FROM "ks"."t" WHERE <whole primary key> = ? Valid as long as the plan. */
 const char *plan_read_text(const struct plan *p);
 /* Columns that plan_read_text() selects, primary key first. */
 uint16_t plan_column_count(const struct plan *p);
 
-/* The same as indexes into the schema, in the order of the cells. */
+/* The same, in the order of the cells: for a scan (source/scan.h). */
+const struct select *plan_selects(const struct plan *p);
+/* Their columns alone, as indexes into the schema. */
 const uint16_t *plan_columns(const struct plan *p);
 
 /* Are these the columns that it selects (or, fewer, those of the primary key), of the types that
@@ -94,9 +97,14 @@ bool plan_filter_holds(const struct plan_filter *f, const struct slice *cells);
 /* ---- documents --------------------------------------------------------------------------------
  */
 
-/* Appends the _id of the row with these key cells (plan_key_count() of them). False: ERR_REJECT (a
- * part that is no text, nothing at all, or over 512 bytes where the mapping says the form). */
+/* Appends the _id of the row with these key cells (plan_key_count() of them); where a clustering
+ * column is null (a partition with static columns only) it is that of the partition key. False:
+ * ERR_REJECT (a part that is no text, nothing at all, or over 512 bytes where the mapping says the
+ * form). */
 bool plan_id(const struct plan *p, const struct slice *key, struct buf *out, struct err *err);
+
+/* Is the _id copied into documents: plan_write() then wants it. */
+bool plan_needs_id(const struct plan *p);
 
 bool plan_has_routing(const struct plan *p);
 /* Appends the routing value of a row: plan_column_count() cells. False: ERR_REJECT. */

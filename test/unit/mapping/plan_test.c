@@ -357,6 +357,17 @@ static void mistakes(void **state)
          "m.yaml:3:24: the id \"a}\" has a brace without its pair"},
         {"object: x\nsource: {table: thing}\ntarget: {index: i, id: \"one\"}\n",
          "m.yaml:3:24: the id \"one\" is the same for every row"},
+        {"object: x\nsource: {table: thing, columns: [txt, nim]}\ntarget: {index: i}\n",
+         "m.yaml:2:39: ks.thing has no column \"nim\"; did you mean \"num\""},
+        {"object: x\nsource: {table: thing, columns: [age(txt)]}\ntarget: {index: i}\n",
+         "m.yaml:2:33: unknown function \"age\"; allowed: writetime, ttl, maxwritetime"},
+        {"object: x\nsource: {table: thing, columns: [ttl(c)]}\ntarget: {index: i}\n",
+         "m.yaml:2:33: column \"c\" has no ttl: it is part of the primary key"},
+        {"object: x\nsource: {table: thing, columns: [TXT, txt]}\ntarget: {index: i}\n",
+         "m.yaml:2:17: columns \"txt\" and \"txt\" both become field \"txt\""},
+        {"object: x\nsource: {table: thing, columns: [txt]}\nrename: {ttl(txt): t}\n"
+         "target: {index: i}\n",
+         "m.yaml:3:10: ks.thing has no column \"ttl(txt)\""},
     };
 
     (void)state;
@@ -590,6 +601,172 @@ static void without_a_file_every_column_is_copied(void **state)
     buf_fini(&out);
 }
 
+/* ---- functions of columns */
+
+static void columns_and_functions(void **state)
+{
+    struct fixture f;
+    struct json_counts counts = {0};
+    struct buf out;
+    int64_t version = 0;
+
+    (void)state;
+    fixture_init(&f, "object: x\nsource: {table: thing, columns: [writetime(txt), txt, "
+                     "'TTL( map )', WriteTime(list)]}\n"
+                     "rename: {writetime(txt): written}\nnulls: omit\nversioning: write_time\n"
+                     "target: {index: i, id: \"{a}{d}\", routing: \"{c}\"}\n");
+    assert_string_equal(f.err.text, "");
+    assert_string_equal(plan_read_text(f.p),
+                        "SELECT \"a\", \"b\", \"c\", \"d\", \"txt\", writetime(\"txt\"), "
+                        "ttl(\"map\"), writetime(\"list\"), writetime(\"flag\"), "
+                        "maxwritetime(\"list\"), maxwritetime(\"map\"), writetime(\"num\") "
+                        "FROM \"ks\".\"thing\" WHERE \"a\" = ? AND \"b\" = ? AND \"c\" = ? AND "
+                        "\"d\" = ?");
+    assert_int_equal(plan_column_count(f.p), 12);
+    struct slice cells[12] = {
+        [0] = slice_str("A"),
+        [1] = slice_of("\0\0\0\1", 4),
+        [2] = slice_str("C"),
+        [3] = slice_of("\0\0\0\2", 4),
+        [4] = slice_str("T"),
+        [5] = slice_of("\0\0\0\0\0\0\1\0", 8),
+        [6] = slice_of("\0\0\0\2\0\0\0\4\0\0\0\7\xff\xff\xff\xff", 16),
+    };
+    buf_init(&out, 1 << 16);
+    assert_true(plan_write(f.p, cells, SLICE_NULL, &out, &counts, &f.err));
+    assert_string_equal(buf_cstr(&out), "{\"written\":256,\"txt\":\"T\",\"TTL( map )\":[7,null]}");
+    assert_true(plan_write_version(f.p, cells, &version, &f.err));
+    assert_int_equal(version, 256);
+    cells[10] = slice_of("\0\0\0\0\0\0\1\1", 8); /* a collection's */
+    assert_true(plan_write_version(f.p, cells, &version, &f.err));
+    assert_int_equal(version, 257);
+    cells[10] = SLICE_NULL;
+    cells[5] = slice_of("\xff\xff\xff\xff\xff\xff\xff\xfb", 8); /* USING TIMESTAMP -5 */
+    assert_true(plan_write_version(f.p, cells, &version, &f.err));
+    assert_int_equal(version, 0);
+    cells[5] = SLICE_NULL;
+    assert_false(plan_write_version(f.p, cells, &version, &f.err));
+    assert_int_equal(f.err.kind, ERR_REJECT);
+    assert_string_equal(f.err.text, "no cell of the row has a time of writing");
+    buf_reset(&out);
+    assert_true(plan_routing(f.p, cells, &out, &f.err));
+    assert_string_equal(buf_cstr(&out), "C");
+    buf_fini(&out);
+    fixture_fini(&f);
+}
+
+static void what_has_no_time_of_writing(void **state)
+{
+    static const struct type counter_type = {.kind = TYPE_COUNTER};
+    static const struct test_column columns[] = {{"id", &text_type, COLUMN_PARTITION_KEY},
+                                                 {"n", &counter_type, COLUMN_REGULAR}};
+    struct err err = {0};
+
+    (void)state;
+    AUTO(schema) struct schema *s = test_schema("ks", "counts", columns, 2);
+    AUTO(mapping) struct mapping *m = mapping_default(s, "i");
+    s->counter = true;
+    m->versioning = VERSIONING_WRITE_TIME;
+    assert_null(plan_compile(m, s, &err));
+    assert_string_equal(err.text,
+                        "versioning write_time: ks.counts has no column with a time of writing "
+                        "(counters have none); read_time takes any table");
+    m->versioning = VERSIONING_READ_TIME;
+    assert_true(mapping_set_columns(m, (const char *[]){"id", "ttl(n)", NULL}, &err));
+    assert_null(plan_compile(m, s, &err));
+    assert_string_equal(err.text, "column \"n\" has no ttl: it is a counter");
+    assert_false(mapping_set_columns(m, (const char *[]){"n", "n", NULL}, &err));
+    assert_string_equal(err.text, "column \"n\" is there twice");
+}
+
+/* ---- the default mapping */
+
+static const struct test_column plain[] = {
+    {"id", &int_type, COLUMN_PARTITION_KEY},
+    {"a_name_of_exactl", &text_type, COLUMN_REGULAR},
+    {"e", &text_type, COLUMN_REGULAR},
+    {"with \"quotes\" and longer than two steps", &text_type, COLUMN_REGULAR},
+};
+
+static const char *plain_document(const struct plan *p, const struct slice *cells, struct buf *out)
+{
+    struct json_counts counts = {0};
+    struct err err = {0};
+
+    buf_reset(out);
+    assert_true(plan_write(p, cells, SLICE_NULL, out, &counts, &err));
+    return buf_cstr(out);
+}
+
+static void nulls_are_left_out(void **state)
+{
+    struct slice t = slice_str("t"), n = slice_of("\0\0\0\7", 4);
+    struct json_counts counts = {0};
+    struct err err = {0};
+    struct buf out;
+
+    (void)state;
+    AUTO(schema) struct schema *s = test_schema("ks", "plain", plain, 4);
+    AUTO(mapping) struct mapping *m = mapping_default(s, "i");
+    AUTO(plan) struct plan *p = plan_compile(m, s, &err);
+    buf_init(&out, 1 << 16);
+    assert_string_equal(plain_document(p, (struct slice[]){n, t, t, t}, &out),
+                        "{\"id\":7,\"a_name_of_exactl\":\"t\",\"e\":\"t\","
+                        "\"with \\\"quotes\\\" and longer than two steps\":\"t\"}");
+    assert_string_equal(plain_document(p, (struct slice[4]){[2] = t}, &out), "{\"e\":\"t\"}");
+    assert_string_equal(plain_document(p, (struct slice[4]){slice_of("", 0), [2] = t}, &out),
+                        "{\"e\":\"t\"}");
+    assert_string_equal(plain_document(p, (struct slice[4]){0}, &out), "{}");
+    buf_reset(&out);
+    buf_add_str(&out, "before");
+    assert_false(
+        plan_write(p, (struct slice[4]){slice_str("abc")}, SLICE_NULL, &out, &counts, &err));
+    assert_string_equal(err.text, "column id: 3 bytes that are no int");
+    assert_string_equal(buf_cstr(&out), "before");
+    buf_fini(&out);
+    for (size_t max = 1; max < 100; max++) {
+        err_clear(&err);
+        buf_init(&out, max);
+        bool ok = plan_write(p, (struct slice[4]){n, slice_str("some text")}, SLICE_NULL, &out,
+                             &counts, &err);
+        assert_int_equal(err.kind, ok ? ERR_NONE : ERR_REJECT);
+        assert_int_equal(out.len, ok ? 39 : 0);
+        assert_true(out.full != ok);
+        assert_true(ok || max < 39 + 64); /* what may be copied too much */
+        buf_fini(&out);
+    }
+}
+
+static void a_name_that_is_refused_says_how_to_rename_it(void **state)
+{
+    static const struct test_column columns[] = {{"id", &text_type, COLUMN_PARTITION_KEY},
+                                                 {"_id", &int_type, COLUMN_REGULAR}};
+    struct err err = {0};
+
+    (void)state;
+    AUTO(schema) struct schema *s = test_schema("ks", "t", columns, 2);
+    AUTO(mapping) struct mapping *m = mapping_default(s, "i");
+    assert_null(plan_compile(m, s, &err));
+    assert_string_equal(err.text, "field \"_id\" has Elasticsearch's own meaning; rename it in a "
+                                  "mapping file: cass2es init writes one");
+}
+
+/* A partition with static columns only: whatever the mapping says of ids. */
+static void an_id_without_clustering_key(void **state)
+{
+    struct fixture f;
+    struct buf out;
+
+    (void)state;
+    fixture_init(&f, THING);
+    buf_init(&out, 1 << 10);
+    const struct slice key[4] = {slice_str("100%:"), slice_of("\0\0\0\1", 4)};
+    assert_true(plan_id(f.p, key, &out, &f.err));
+    assert_string_equal(buf_cstr(&out), "100%25%3A:1");
+    buf_fini(&out);
+    fixture_fini(&f);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -607,6 +784,11 @@ int main(void)
         cmocka_unit_test(too_many_keys),
         cmocka_unit_test(conditions),
         cmocka_unit_test(preserves),
+        cmocka_unit_test(columns_and_functions),
+        cmocka_unit_test(what_has_no_time_of_writing),
+        cmocka_unit_test(nulls_are_left_out),
+        cmocka_unit_test(a_name_that_is_refused_says_how_to_rename_it),
+        cmocka_unit_test(an_id_without_clustering_key),
     };
     return cmocka_run_group_tests(tests, start, stop);
 }
