@@ -54,11 +54,6 @@ def test_something_else_than_elasticsearch(serve, elastic):  # noqa: F811
     assert re.search(r"not .*Elasticsearch|Elasticsearch.* answer", text), text
 
 
-def test_an_old_elasticsearch(serve, elastic):  # noqa: F811
-    elastic.version = "6.8.23"
-    assert "6.8.23" in serve.fails(code=2)
-
-
 def test_cassandra_is_not_there(serve, cassandra):  # noqa: F811
     cassandra.stop()
     text = serve.fails("--retry-budget", "300ms", code=3)
