@@ -29,7 +29,7 @@
 enum {
     TOKENS = 16,
     MAX_COLUMNS = 24,
-    MAX_STATEMENTS = 256,
+    MAX_STATEMENTS = 250,
     VARIANTS = 64,
     HEAD_BYTES = 4096, /* room for envelope and metadata before the rows */
     SEGMENT_BYTES = 131054,
@@ -775,10 +775,11 @@ static struct statement *statement_of(const char *text, int *id, char *why)
         }
     }
     if (!s && (s = parse(text, why)) != NULL) {
-        if (statement_count == MAX_STATEMENTS)
-            statement_count = 0; /* texts with values in them: the oldest go */
-        *id = statement_count;
-        statements[statement_count++] = s;
+        *id = -1; /* full: texts with values in them, not worth keeping */
+        if (statement_count < MAX_STATEMENTS) {
+            *id = statement_count;
+            statements[statement_count++] = s;
+        }
     }
     pthread_mutex_unlock(&statements_lock);
     return s;
@@ -1165,8 +1166,8 @@ static bool prepare(struct conn *c, const uint8_t *request, const char *text)
     int number;
     struct statement *s = statement_of(text, &number, why);
 
-    if (!s)
-        return refuse(c, request, INVALID, why);
+    if (!s || number < 0)
+        return refuse(c, request, INVALID, s ? "too many statements" : why);
     id[15] = (uint8_t)number;
     struct out *o = &c->body;
     o->n = 0;
