@@ -250,8 +250,7 @@ static bool scan_string(struct scan *s, struct slice *out, bool *plain)
         if (*p < ' ')
             return false;
         *plain = false;
-        if (*p == '\\' && ++p == s->end)
-            return false;
+        p += *p == '\\' && p + 1 < s->end; /* what it escapes is no end */
     }
     if (p == s->end)
         return false;
@@ -354,10 +353,10 @@ static bool scan_item(struct scan *s, struct elastic_item *item, struct err *err
                                                                : false))
             return false;
     } while (skip(s, ','));
-    if (!skip(s, '}') || !skip(s, '}') || item_fault(s->a, item, &said))
+    if (!skip(s, '}') || item_fault(s->a, item, &said))
         return false;
     take_item(s->a, item, &said, err);
-    return true;
+    return skip(s, '}');
 }
 
 static bool scan_items(struct scan *s, struct err *err)
@@ -367,8 +366,9 @@ static bool scan_items(struct scan *s, struct err *err)
     if (!skip(s, '['))
         return false;
     do {
-        if (i == s->a->count || !scan_item(s, &s->a->items[i++], err))
+        if (i == s->a->count || !scan_item(s, &s->a->items[i], err))
             return false;
+        i++;
     } while (skip(s, ','));
     return i == s->a->count && skip(s, ']');
 }

@@ -129,8 +129,10 @@ static bool read_one(struct elastic *e, const char *name, const struct http_answ
 {
     const struct json *root = parse(e, a);
 
-    if (a->status != 200)
-        return elastic_fail(e, a, a->status >= 500 ? ERR_RETRY : ERR_USER, err);
+    if (a->status != 200) {
+        elastic_fail(e, a, a->status >= 500 ? ERR_RETRY : ERR_USER, err);
+        return false;
+    }
     if (!root || root->kind != JSON_OBJECT)
         return err_set(err, ERR_USER, "%s is not Elasticsearch or OpenSearch", elastic_url(e));
     if (root->count && is_data_stream(root->first))
@@ -152,9 +154,12 @@ static bool read_one(struct elastic *e, const char *name, const struct http_answ
 static void mapped_path(const struct elastic *e, const char *name, const char *rest,
                         char path[ELASTIC_PATH_BYTES])
 {
-    elastic_index_path(path, ELASTIC_PATH_BYTES - 64, name, rest);
-    if (elastic_has_types(e))
-        strcat(path, strchr(path, '?') ? "&include_type_name=false" : "?include_type_name=false");
+    elastic_index_path(path, ELASTIC_PATH_BYTES, name, rest);
+    if (!elastic_has_types(e))
+        return;
+    size_t n = strlen(path);
+    snprintf(path + n, ELASTIC_PATH_BYTES - n, "%cinclude_type_name=false",
+             strchr(rest, '?') ? '&' : '?');
 }
 
 bool elastic_check_index(struct elastic *e, const char *index, struct err *err)
