@@ -2,7 +2,10 @@
 
 #include "cql/request.h"
 
-enum { STATE_BYTES_MAX = 1 << 20 };
+enum {
+    STATE_BYTES_MAX = 1 << 20,
+    KEEP_BYTES = 4 << 20, /* bigger pages' memory is not kept */
+};
 
 struct cql_pager {
     struct cql_session *session;
@@ -14,6 +17,31 @@ struct cql_pager {
     bool begun;
     bool ended;
 };
+
+/* Fresh memory costs more than reading a page into it: the ranges of a scan hand theirs on. */
+static void take_spare(struct cql_session *s, struct buf *b)
+{
+    for (size_t i = 0; i < sizeof s->spare / sizeof *s->spare; i++) {
+        if (!s->spare[i].cap)
+            continue;
+        *b = s->spare[i];
+        s->spare[i] = (struct buf){0};
+        buf_reset(b);
+        return;
+    }
+}
+
+static void give_spare(struct cql_session *s, struct buf *b)
+{
+    for (size_t i = 0; i < sizeof s->spare / sizeof *s->spare && b->cap <= KEEP_BYTES; i++) {
+        if (s->spare[i].cap)
+            continue;
+        s->spare[i] = *b;
+        *b = (struct buf){0};
+        return;
+    }
+    buf_fini(b);
+}
 
 struct cql_pager *cql_pager_open(struct cql_session *s, const struct cql_query *q, struct err *err)
 {
@@ -27,6 +55,8 @@ struct cql_pager *cql_pager_open(struct cql_session *s, const struct cql_query *
         !request_check_values(&p->request, err))
         return NULL;
     p->columns = p->request.statement->columns;
+    take_spare(s, &p->page);
+    take_spare(s, &p->request.call.bytes);
     if (q->paging_state.p) {
         buf_add_slice(&p->state, q->paging_state);
         p->begun = true;
@@ -38,8 +68,10 @@ void cql_pager_free(struct cql_pager *p)
 {
     if (!p)
         return;
+    call_give_up(&p->request.call);
+    give_spare(p->session, &p->request.call.bytes);
+    give_spare(p->session, &p->page);
     request_fini(&p->request);
-    buf_fini(&p->page);
     buf_fini(&p->state);
     free(p);
 }

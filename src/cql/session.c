@@ -45,6 +45,8 @@ void cql_session_free(struct cql_session *s)
             statement_free(s->statements.entries[i].value);
     map_fini(&s->statements);
     arena_fini(&s->scratch);
+    for (size_t i = 0; i < sizeof s->spare / sizeof *s->spare; i++)
+        buf_fini(&s->spare[i]);
     topology_free(s->topology);
     free(s);
 }

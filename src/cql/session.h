@@ -15,6 +15,7 @@ struct cql_session {
     struct link *links;        /* nodes it talks, or has talked, to */
     struct map statements;     /* text -> struct statement */
     struct arena scratch;      /* of one answer */
+    struct buf spare[2];       /* a pager's memory for pages, kept for the next one */
     uint64_t clock;            /* counts requests, for the links' last use */
     struct ticket **tickets;
     size_t ticket_count;
