@@ -26,7 +26,7 @@
 
 enum { BUF_BYTES = 256 << 10, HEAD_MAX = 16 << 10, ITEM_MAX = 512, MAX_UNPACKED = 512 << 20 };
 
-static atomic_ullong bulks, items, bytes_in, others;
+static atomic_ullong bulks, packed, items, bytes_in, others;
 
 static void die(const char *what)
 {
@@ -317,13 +317,14 @@ static bool handle(struct conn *c, size_t head_n)
         if (!write_all(c->fd, &(struct iovec){go_on, sizeof go_on - 1}, 1))
             return false;
     }
+    bool gzip = coding && strncasecmp(coding, "gzip", 4) == 0;
     size_t n = length ? strtoul(length, NULL, 10) : 0;
-    if (!take_body(c, head_n, n, coding && strncasecmp(coding, "gzip", 4) == 0, wants_ids(path),
-                   &lines))
+    if (!take_body(c, head_n, n, gzip, wants_ids(path), &lines))
         return false;
     if (!strstr(path, "_bulk"))
         return answer_other(c, method, path);
     atomic_fetch_add(&bulks, 1);
+    atomic_fetch_add(&packed, gzip);
     atomic_fetch_add(&items, lines / 2);
     atomic_fetch_add(&bytes_in, n);
     return answer_bulk(c, path, lines / 2);
@@ -355,7 +356,8 @@ static void *wait_for_end(void *arg)
     int got;
 
     sigwait(arg, &got);
-    printf("bulks %llu, items %llu, bytes %llu, others %llu\n", bulks, items, bytes_in, others);
+    printf("bulks %llu (%llu packed), items %llu, bytes %llu, others %llu\n", bulks, packed, items,
+           bytes_in, others);
     fflush(stdout);
     _exit(0);
 }
