@@ -303,7 +303,7 @@ static bool look_up_terms(struct elastic *e, const char *index, struct terms *ou
 bool elastic_primary_terms(struct elastic *e, const char *index, int64_t *lowest, int64_t *highest,
                            struct err *err)
 {
-    struct terms terms;
+    struct terms terms = {0};
 
     if (!look_up_terms(e, index, &terms, err))
         return false;
@@ -319,7 +319,7 @@ bool elastic_index_look(struct elastic *e, const char *name, struct elastic_inde
     struct http_answer a;
     const struct json *one;
     struct elastic_index index;
-    struct terms terms;
+    struct terms terms = {0};
 
     if (!check_name(name, err))
         return false;
