@@ -137,7 +137,7 @@ static inline uint64_t last_bytes(struct slice s, const uint8_t *p, size_t left)
  * many. Up to 16 bytes are written beyond them. valid: what is not ASCII is known to be UTF-8. */
 static inline size_t copy_plain(uint8_t *to, struct slice s, const uint8_t *p, bool valid)
 {
-    size_t n = (size_t)(s.p + s.n - p);
+    size_t n = s.n - (size_t)(p - s.p);
     size_t i = 0;
     uint64_t w;
 
@@ -190,6 +190,8 @@ static size_t copy_utf8(uint8_t *to, const uint8_t *p, size_t n)
  */
 static void write_string(struct buf *out, struct slice s, struct json_counts *counts)
 {
+    if (!s.n)
+        s = slice_of("", 0); /* NULL + 0 is not C */
     const uint8_t *p = s.p;
     const uint8_t *end = p + s.n;
     uint8_t *to = buf_room(out, s.n + STRING_SLACK);

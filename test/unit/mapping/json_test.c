@@ -257,6 +257,7 @@ static void forms_by_hand(void **state)
         {"list<int>", "0000000200000004000000 01ffffffff", "[1,null]", NULL},
         {"tuple<int, text>", "0000000400000001", "[1,null]", NULL},
         {"map<text, int>", "0000000100000002225c0000000400000001", "{\"\\\"\\\\\":1}", NULL},
+        {"map<text, int>", "00000001ffffffff0000000400000001", "{\"\":1}", NULL},
         {"map<double, int>", "00000001000000087ff80000000000000000000400000001", "{\"NaN\":1}",
          NULL},
         {"map<list<text>, int>",
