@@ -32,6 +32,7 @@ struct serve {
     struct document types[MAX_MAPPINGS];
     size_t type_count;
     const struct plan *plans[MAX_MAPPINGS + 1];
+    struct guard *guards[MAX_MAPPINGS];
     const char *names[MAX_MAPPINGS + 1];
     struct journal *journal;
     struct run *run;
@@ -50,8 +51,10 @@ static void serve_fini(struct serve *s)
         work_drain(s->work);
     work_free(s->work);
     run_abandon(s->run);
-    for (size_t i = 0; i < s->type_count; i++)
+    for (size_t i = 0; i < s->type_count; i++) {
+        guard_free(s->guards[i]);
         document_fini(&s->types[i]);
+    }
     if (s->cluster)
         cql_cluster_free(s->cluster);
     journal_close(s->journal);
@@ -129,10 +132,34 @@ static void fill_options(struct serve *s)
         .cluster = s->cluster,
         .elastic = &s->elastic,
         .plans = s->plans,
+        .guards = s->guards,
         .clock = &s->ctx->clock,
         .cancel = &s->ctx->cancel,
         .retry_budget_ms = budget_ms < CALL_BUDGET_MS ? budget_ms : CALL_BUDGET_MS,
     };
+}
+
+static bool open_guard(struct serve *s, struct elastic *e, size_t i, struct err *err)
+{
+    struct elastic_index index;
+    bool exists;
+
+    if (!elastic_index_look(e, plan_index(s->plans[i]), &index, &exists, err))
+        return false;
+    if (!exists)
+        return elastic_check_index(e, plan_index(s->plans[i]), err);
+    s->guards[i] = guard_new(
+        &(struct guard_options){
+            .index = plan_index(s->plans[i]),
+            .versioning = plan_versioning(s->plans[i]),
+            .clock = &s->ctx->clock,
+            .max_skew_us = s->config->sync.max_skew_ms * 1000,
+            .gc_deletes_ms = index.gc_deletes_ms,
+            .primary_term = index.primary_term,
+            .lowest_term = index.lowest_term,
+        },
+        err);
+    return s->guards[i] && guard_check_clock(s->guards[i], s->cluster, err);
 }
 
 /* What an operator has wrong is said at the start, not by the first call. */
@@ -140,7 +167,15 @@ static bool check_all(struct serve *s, struct err *err)
 {
     AUTO(keyed) struct keyed *k = keyed_open(&s->keyed, err);
 
-    return k && keyed_check(k, err);
+    if (!k || !keyed_check(k, err))
+        return false;
+    AUTO(elastic) struct elastic *e = elastic_new(&s->elastic, err);
+    for (size_t i = 0; e && i < s->type_count; i++) {
+        enum mapping_versioning v = plan_versioning(s->plans[i]);
+        if ((v == VERSIONING_READ_TIME || v == VERSIONING_WRITE_TIME) && !open_guard(s, e, i, err))
+            return false;
+    }
+    return e != NULL;
 }
 
 static bool start_work(struct serve *s, struct err *err)

@@ -15,6 +15,15 @@ enum {
 /* ---- life --------------------------------------------------------------------------------------
  */
 
+static size_t plan_list_count(const struct plan *const *plans)
+{
+    size_t n = 0;
+
+    while (plans[n])
+        n++;
+    return n;
+}
+
 struct keyed *keyed_open(const struct keyed_options *o, struct err *err)
 {
     struct keyed *k = xalloc(sizeof *k);
@@ -33,6 +42,7 @@ struct keyed *keyed_open(const struct keyed_options *o, struct err *err)
     k->bulk_docs = xalloc(ROUND_DOCS * sizeof(struct doc *));
     buf_init(&k->text, k->memory_bytes / 2);
     buf_init(&k->routing, ROUTING_BYTES);
+    k->partition_texts = xalloc((plan_list_count(o->plans) + 1) * sizeof *k->partition_texts);
     k->look_max = ROUND_DOCS;
     k->elastic = o->sink;
     k->session = cql_session_open(o->cluster, err);
@@ -53,6 +63,9 @@ void keyed_free(struct keyed *k)
 {
     if (!k)
         return;
+    for (size_t i = 0; i < plan_list_count(k->o.plans); i++)
+        free(k->partition_texts[i]);
+    free(k->partition_texts);
     if (k->owns_elastic)
         elastic_free(k->elastic);
     cql_session_free(k->session);

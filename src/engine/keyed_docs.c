@@ -23,17 +23,12 @@ static bool look_names(struct keyed *k, struct doc **docs, size_t count, struct 
     struct err why = {0};
 
     for (size_t i = 0; i < count; i++) {
-        ids[i] = docs[i]->id;
-        routings[i] = SLICE_NULL;
-        if (!plan_has_routing(k->plan))
-            continue;
-        buf_reset(&k->routing);
-        if (plan_routing(k->plan, docs[i]->key, &k->routing, &why))
-            routings[i] = keyed_keep(&k->look_mem, buf_slice(&k->routing));
-        if (!routings[i].p) {
+        if (!keyed_set_routing(k, docs[i], NULL, &why)) {
             keyed_fail(k, docs[i], "bad_routing", why.text);
             return false;
         }
+        ids[i] = docs[i]->id;
+        routings[i] = docs[i]->routing;
     }
     return true;
 }
@@ -111,12 +106,30 @@ static bool take_row(struct keyed *k, struct read *r, const struct page *page,
     d->read_at_us = page->read_at_us;
     struct row_cursor rows = page_rows(page);
     cells = xalloc(page->columns->count * sizeof *cells);
-    if (row_next(&rows, cells, err))
+    bool found = row_next(&rows, cells, err);
+    if (found && keyed_is_partition(k, d->key) == keyed_is_partition(k, cells))
         keyed_write_row(k, d, cells);
     else if (err->kind == ERR_NONE)
         keyed_no_row(k, d);
     else
         ok = false;
+    free(cells);
+    return ok;
+}
+
+/* False: bytes are missing. */
+static bool has_row(struct keyed *k, const struct doc *d, const struct page *page, bool *has,
+                    struct err *err)
+{
+    struct row_cursor rows = page_rows(page);
+    struct slice *cells = NULL;
+
+    *has = page->row_count > 0;
+    if (!*has || !keyed_is_partition(k, d->key))
+        return true;
+    cells = xalloc(page->columns->count * sizeof *cells);
+    bool ok = row_next(&rows, cells, err);
+    *has = ok && keyed_is_partition(k, cells);
     free(cells);
     return ok;
 }
@@ -127,13 +140,16 @@ static bool take_check(struct keyed *k, struct read *r, const struct page *page,
 {
     struct doc *d = r->who;
 
-    (void)err;
+    bool there;
+
     if (!page) {
         keyed_fail(k, d, "read_failed", why->text);
         return true;
     }
+    if (!has_row(k, d, page, &there, err))
+        return false;
     d->read_at_us = page->read_at_us;
-    if (page->row_count)
+    if (there)
         keyed_settle(k, d, DOC_INDEXED);
     else
         keyed_undo(k, d);
@@ -146,17 +162,33 @@ static bool take_confirm(struct keyed *k, struct read *r, const struct page *pag
 {
     struct doc *d = r->who;
 
-    (void)err;
+    bool there;
+
     if (!page) {
         keyed_leave(k, d, "read_failed", why->text);
         return true;
     }
+    if (!has_row(k, d, page, &there, err))
+        return false;
     d->read_at_us = page->read_at_us;
-    if (page->row_count)
+    if (there)
         d->state = DOC_LOOK;
     else
         keyed_remove(k, d);
     return true;
+}
+
+static struct read read_of(struct keyed *k, struct doc *d, bool whole)
+{
+    bool partition = keyed_is_partition(k, d->key);
+    uint16_t bound = partition ? plan_partition_count(k->plan) : plan_key_count(k->plan);
+
+    return (struct read){.text = !whole      ? plan_keys_text(k->plan, bound)
+                                 : partition ? keyed_partition_text(k)
+                                             : plan_read_text(k->plan),
+                         .values = d->key,
+                         .value_count = bound,
+                         .who = d};
 }
 
 static bool read_rows(struct keyed *k, struct doc **docs, size_t count, enum doc_state state,
@@ -164,18 +196,13 @@ static bool read_rows(struct keyed *k, struct doc **docs, size_t count, enum doc
 {
     static const read_taker takers[] = {
         [DOC_LOOK] = take_row, [DOC_CHECK] = take_check, [DOC_CONFIRM] = take_confirm};
-    uint16_t keys = plan_key_count(k->plan);
     bool whole = state == DOC_LOOK;
     struct read reads[ROUND_DOCS];
     size_t n = 0;
 
     for (size_t i = 0; i < count; i++)
         if (docs[i]->state == state && (state == DOC_CHECK || docs[i]->looked))
-            reads[n++] = (struct read){.text = whole ? plan_read_text(k->plan)
-                                                     : plan_keys_text(k->plan, keys),
-                                       .values = docs[i]->key,
-                                       .value_count = keys,
-                                       .who = docs[i]};
+            reads[n++] = read_of(k, docs[i], whole);
     return keyed_read_all(k, reads, n, takers[state],
                           whole ? &k->row_answer_bytes : &k->key_answer_bytes, err);
 }

@@ -1,6 +1,7 @@
 #include "engine/keyed_parts.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 enum {
     ELEMENTS_AT_ONCE = 200, /* whose queries for keys are pipelined: a usual call is one round */
@@ -27,7 +28,7 @@ static bool seen_before(struct keyed *k, uint32_t element, const struct plan_que
         return false;
     buf_reset(&k->text);
     for (uint16_t i = 0; i < plan_key_count(k->plan); i++) {
-        buf_add_u32(&k->text, (uint32_t)key[i].n);
+        buf_add_u32(&k->text, key[i].p ? (uint32_t)key[i].n : UINT32_MAX);
         buf_add_slice(&k->text, key[i]);
     }
     struct map_entry *e = map_get(&k->seen, buf_slice(&k->text));
@@ -54,6 +55,32 @@ struct slice *keyed_keep_key(struct keyed *k, const struct slice *key)
             return NULL;
     }
     return kept;
+}
+
+bool keyed_is_partition(const struct keyed *k, const struct slice *key)
+{
+    uint16_t n = plan_key_count(k->plan);
+
+    return n > plan_partition_count(k->plan) && !key[n - 1].p;
+}
+
+/* As plan_read_text(), without the conditions on clustering columns: those at the end of the
+ * statement for keys, too. */
+const char *keyed_partition_text(struct keyed *k)
+{
+    const struct plan *p = k->plan;
+    size_t at = 0;
+
+    while (k->o.plans[at] != p)
+        at++;
+    char **text = &k->partition_texts[at];
+    if (!*text) {
+        size_t cut = strlen(plan_keys_text(p, plan_key_count(p))) -
+                     strlen(plan_keys_text(p, plan_partition_count(p)));
+        const char *whole = plan_read_text(p);
+        *text = xsprintf("%.*s LIMIT 1", (int)(strlen(whole) - cut), whole);
+    }
+    return *text;
 }
 
 struct doc *keyed_new_doc(struct keyed *k, uint32_t element, const struct slice *key,
@@ -113,9 +140,6 @@ static bool add_page(struct keyed *k, const struct lookup *l, const struct page 
 
     k->key_bytes += page->rows.n;
     while (ok && row_next(&rows, cells, err)) {
-        /* A partition with static columns only gives a row without clustering key: no document. */
-        if (!cells[page->columns->count - 1].p)
-            continue;
         const struct slice *key = keyed_keep_key(k, cells);
         ok = key ? add_doc(k, l->element, l->query, key, err) : keyed_no_memory(err);
     }

@@ -41,7 +41,8 @@ struct doc {
     const struct plan_query *query; /* of its element: conditions on the row */
     const struct slice *key;        /* plan_key_count() cells */
     struct slice id;
-    struct seen *seen; /* NULL: not remembered */
+    struct slice routing; /* null: none, or not known yet */
+    struct seen *seen;    /* NULL: not remembered */
 
     enum doc_state state;
     unsigned losses; /* sequence */
@@ -83,6 +84,7 @@ struct keyed {
     struct guard *guard;     /* of the plan; may be NULL */
     enum mapping_versioning versioning;
     struct elastic_target target;
+    char **partition_texts; /* of each plan: keyed_partition_text() */
     struct keyed_result *results;
     struct arena call_mem;   /* keys seen; for the call */
     struct arena query_mem;  /* queries of the elements under way, and their keys */
@@ -153,9 +155,17 @@ struct slice *keyed_keep_key(struct keyed *k, const struct slice *key);
 bool keyed_flush(struct keyed *k, struct err *err);
 
 bool keyed_is_versioned(const struct keyed *k); /* read_time, write_time */
+/* A partition with static columns only: its key has no clustering columns. It is read as SELECT
+ * <all columns> ... WHERE <partition key> = ? LIMIT 1, and there while no row with a clustering key
+ * comes. */
+bool keyed_is_partition(const struct keyed *k, const struct slice *key);
+const char *keyed_partition_text(struct keyed *k);
 
 /* ---- a document's action and its end (keyed_write.c, keyed_judge.c) */
 
+/* Routing that the key alone decides is known at once. cells: of a row; NULL: only the key. False:
+ * it is wanted and not to be had. */
+bool keyed_set_routing(struct keyed *k, struct doc *d, const struct slice *cells, struct err *err);
 /* Equal as parsed JSON. */
 bool keyed_same_json(struct keyed *k, struct slice text, const struct json *stored);
 /* The row as it is now against the document as it was before: write, or leave it. */

@@ -1,5 +1,6 @@
-#include "base/text.h"
 #include "engine/keyed_parts.h"
+
+#include "base/text.h"
 
 /* The stored document's fields that are not ours, behind our own. */
 static void add_preserved(struct keyed *k, const struct json *stored, struct buf *doc)
@@ -28,30 +29,26 @@ bool keyed_same_json(struct keyed *k, struct slice text, const struct json *stor
     return ours && json_equal(ours, stored);
 }
 
-/* cells: those of the key, or of the row. */
-static bool set_routing(struct keyed *k, struct doc *d, const struct slice *cells,
-                        struct elastic_action *a)
+bool keyed_set_routing(struct keyed *k, struct doc *d, const struct slice *cells, struct err *err)
 {
-    struct err why = {0};
-
-    a->routing = SLICE_NULL;
-    if (!plan_has_routing(k->plan))
+    if (!plan_has_routing(k->plan) || (!cells && d->routing.p))
         return true;
+    if (!cells && !plan_routing_by_key(k->plan))
+        return err_set(err, ERR_REJECT, "its routing needs columns of the row, which is gone");
     buf_reset(&k->routing);
-    if (!plan_routing(k->plan, cells, &k->routing, &why)) {
-        keyed_fail(k, d, "bad_routing", why.text);
+    if (!plan_routing(k->plan, cells ? cells : d->key, &k->routing, err))
         return false;
-    }
-    a->routing = buf_slice(&k->routing);
-    return true;
+    if (slice_eq(buf_slice(&k->routing), d->routing))
+        return true;
+    d->routing = keyed_keep(&k->key_mem, buf_slice(&k->routing));
+    return d->routing.p || err_set(err, ERR_REJECT, "no memory left for the routing");
 }
 
 static void add_action(struct keyed *k, struct doc *d, struct elastic_action *a,
                        struct slice source)
 {
     a->id = d->id;
-    if (!set_routing(k, d, d->key, a))
-        return;
+    a->routing = d->routing;
     elastic_bulk_begin(&k->bulk, a);
     buf_add_slice(&k->bulk.body, source);
     if (!elastic_bulk_end(&k->bulk)) {
@@ -136,6 +133,10 @@ void keyed_write_row(struct keyed *k, struct doc *d, const struct slice *cells)
         return;
     }
     d->altered = json_counts_sum(&altered);
+    if (!keyed_set_routing(k, d, cells, &why)) {
+        keyed_fail(k, d, "bad_routing", why.text);
+        return;
+    }
     switch (k->versioning) {
     case VERSIONING_SEQUENCE:
         write_on_condition(k, d);
@@ -186,6 +187,12 @@ static void add_delete(struct keyed *k, struct doc *d, int64_t seq_no, int64_t t
 
 void keyed_undo(struct keyed *k, struct doc *d)
 {
+    struct err why = {0};
+
+    if (!keyed_set_routing(k, d, NULL, &why)) {
+        keyed_fail(k, d, "bad_routing", why.text);
+        return;
+    }
     d->ours = true;
     add_delete(k, d, d->created_seq_no, d->created_term);
 }
@@ -215,9 +222,14 @@ void keyed_remove(struct keyed *k, struct doc *d)
 {
     char why[200] = "";
     char text[256];
+    struct err unknown = {0};
 
     if (k->versioning == VERSIONING_SEQUENCE && !d->stored.found) {
         keyed_settle(k, d, DOC_GONE); /* as wanted */
+        return;
+    }
+    if (!keyed_set_routing(k, d, NULL, &unknown)) {
+        keyed_leave(k, d, "bad_routing", unknown.text);
         return;
     }
     bool may = d->counted ? !brake_pulled(k->o.brake, NULL, 0) : brake_delete(k->o.brake);

@@ -397,9 +397,25 @@ static bool compile_id(struct plan *p, const struct fields *f, struct err *err)
 /* Columns of the schema, until compile_columns(). */
 static bool compile_routing(struct plan *p, const struct fields *f, struct err *err)
 {
+    bool by_key = p->mapping->versioning == VERSIONING_SEQUENCE;
+
     return !p->mapping->routing.name ||
-           compile_template(p, f, p->mapping->routing, "routing", "no column of the table",
-                            column_of_field, &p->routing, &p->routing_count, err);
+           compile_template(p, f, p->mapping->routing, "routing",
+                            by_key ? "no column of the primary key; under versioning: sequence the "
+                                     "document is looked up before the row is read"
+                                   : "no column of the table",
+                            by_key ? key_of_field : column_of_field, &p->routing, &p->routing_count,
+                            err);
+}
+
+/* Other modes do not look at what is stored. */
+static bool check_preserve(struct plan *p, struct err *err)
+{
+    const struct mapping *m = p->mapping;
+
+    return m->versioning == VERSIONING_SEQUENCE || (!m->preserve_all && !m->preserve.count) ||
+           mapping_error(m, m->preserve.count ? m->preserve.list[0].at : m->object_at, err,
+                         "preserve needs versioning: sequence");
 }
 
 static bool check_key(struct plan *p, struct err *err)
@@ -638,8 +654,8 @@ static bool compile(struct plan *p, struct fields *f, struct err *err)
 {
     const struct mapping *m = p->mapping;
 
-    if (!check_key(p, err) || !start_fields(p, f, err) || !compile_id(p, f, err) ||
-        !compile_routing(p, f, err) || !compile_select(p, err))
+    if (!check_key(p, err) || !check_preserve(p, err) || !start_fields(p, f, err) ||
+        !compile_id(p, f, err) || !compile_routing(p, f, err) || !compile_select(p, err))
         return false;
     for (size_t i = 0; i < m->step_count; i++)
         if (!apply_step(p, &m->steps[i], f, err))
@@ -762,6 +778,17 @@ bool plan_fits(const struct plan *p, const struct columns *c)
             return false;
     }
     return true;
+}
+
+uint16_t plan_select_count(const struct plan *p)
+{
+    return p->select_count;
+}
+
+uint16_t plan_select_column(const struct plan *p, uint16_t i)
+{
+    ensure(i < p->select_count);
+    return p->select[i];
 }
 
 const char *plan_keys_text(const struct plan *p, uint16_t bound)
@@ -1081,6 +1108,14 @@ bool plan_id(const struct plan *p, const struct slice *key, struct buf *out, str
 bool plan_has_routing(const struct plan *p)
 {
     return p->routing_count > 0;
+}
+
+bool plan_routing_by_key(const struct plan *p)
+{
+    for (size_t i = 0; i < p->routing_count; i++)
+        if (!p->routing[i].text && p->routing[i].cell >= p->key_count)
+            return false;
+    return true;
 }
 
 bool plan_routing(const struct plan *p, const struct slice *cells, struct buf *out, struct err *err)

@@ -67,6 +67,10 @@ const char *plan_keys_text(const struct plan *p, uint16_t bound);
 /* ---- an id of the input -----------------------------------------------------------------------
  */
 
+/* The key columns that a text id is a value of, as indexes into the schema. */
+uint16_t plan_select_count(const struct plan *p);
+uint16_t plan_select_column(const struct plan *p, uint16_t i);
+
 /* A condition on the rows that were read. */
 struct plan_filter {
     uint16_t cell;        /* index into the cells of plan_read_text() */
@@ -107,6 +111,8 @@ bool plan_id(const struct plan *p, const struct slice *key, struct buf *out, str
 bool plan_needs_id(const struct plan *p);
 
 bool plan_has_routing(const struct plan *p);
+/* The key alone decides it: cells of the key will do. Always so under sequence. */
+bool plan_routing_by_key(const struct plan *p);
 /* Appends the routing value of a row: plan_column_count() cells. False: ERR_REJECT. */
 bool plan_routing(const struct plan *p, const struct slice *cells, struct buf *out,
                   struct err *err);

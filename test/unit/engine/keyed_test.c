@@ -1530,16 +1530,44 @@ static void cut_rows_are_read_again(void **state)
     assert_int_equal(count.read, 3);
 }
 
+static void partition_gets_a_row(const char *step, unsigned n)
+{
+    if (!strcmp(step, "mget") && n == 1) {
+        row_delete("p", "static");
+        row_put("p", "c", "1");
+    }
+}
+
+static void partition_gets_a_row_after_the_create(const char *step, unsigned n)
+{
+    if (!strcmp(step, "bulk_done") && n == 1) {
+        row_delete("p", "static");
+        row_put("p", "c", "1");
+    }
+}
+
 static void partition_with_static_columns_only(void **state)
 {
     (void)state;
     row_put("p", "static", "1");
-    row_put("q", "static", "1");
-    row_put("q", "c", "1");
-    assert_true(sync_ids("[\"p\",\"q\"]"));
-    assert_int_equal(results[0].outcome, KEYED_MISSING);
-    assert_int_equal(results[1].counts.indexed, 1);
-    assert_int_equal(count.written, 1);
+    assert_true(sync_ids("[\"p\"]"));
+    assert_int_equal(results[0].counts.indexed, 1);
+    expect_doc("p",
+               "{\"p\":\"p\",\"c\":null,\"v\":\"1\",\"w\":\"\"}"); /* its id is the partition key */
+    hook = partition_gets_a_row;
+    assert_true(sync_ids("[\"p\"]"));
+    assert_int_equal(results[0].counts.gone, 1);
+    assert_int_equal(count.written, 0);
+}
+
+static void partition_that_gets_a_row_after_our_create(void **state)
+{
+    (void)state;
+    row_put("p", "static", "1");
+    hook = partition_gets_a_row_after_the_create;
+    assert_true(sync_ids("[\"p\"]"));
+    assert_int_equal(results[0].counts.gone, 1);
+    expect_doc("p", "absent");
 }
 
 /* Any other 5xx may be the document's fault: it does not hold up the call for ever. */
@@ -2136,6 +2164,7 @@ int main(void)
         T(fatal_read_ends_the_call),
         T(cut_rows_are_read_again),
         T(partition_with_static_columns_only),
+        T(partition_that_gets_a_row_after_our_create),
         cmocka_unit_test_setup_teardown(large_stored_documents, setup_small, teardown),
         cmocka_unit_test_setup_teardown(cut_off_answers_take_no_memory, setup_small, teardown),
         T(index_without_source),
