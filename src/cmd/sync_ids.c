@@ -9,6 +9,7 @@
 
 #include "base/log.h"
 #include "cmd/connect.h"
+#include "cmd/id_file.h"
 #include "cmd/job_plan.h"
 #include "cmd/job_text.h"
 #include "cmd/sync.h"
@@ -16,99 +17,9 @@
 
 enum { LOOK_MS = 100, API_ANSWER_MAX_BYTES = 4 << 20 };
 
-/* ---- the id file ------------------------------------------------------------------------------
- */
-
-static struct ids_options ids_options(const struct sync *s, const struct job_plan *p)
-{
-    struct ids_options o = {.path = s->config->ids.file,
-                            .column = s->config->ids.csv_column,
-                            .key_names = p->wanted_name ? &p->wanted_name : p->names,
-                            .key_count = p->wanted_name ? 1 : p->count,
-                            .object_type = s->config->sync.object_type,
-                            .cancel = &s->ctx->cancel};
-
-    return o;
-}
-
-/* Named by what the run is, not by its id: one that starts over takes the place of the old one. */
-static char *state_file(const struct sync *s, const char *what)
-{
-    return xsprintf("%s/%.16s.%s", s->config->run.state_dir, s->identity, what);
-}
-
-static bool stdin_has_bytes(void)
-{
-    struct pollfd fd = {.fd = STDIN_FILENO, .events = POLLIN};
-    struct stat st;
-
-    if (isatty(STDIN_FILENO) || fstat(STDIN_FILENO, &st) < 0)
-        return false;
-    return S_ISREG(st.st_mode) ? st.st_size > 0 : poll(&fd, 1, 1000) > 0;
-}
-
-static bool same_file(const struct sync *s, const char *sha256, struct err *err)
-{
-    AUTO_STR char *known = NULL;
-
-    ensure(s->config->ids.file);
-    if (!run_note(s->run, "file_sha256", &known, err))
-        return false;
-    if (!known || strcmp(known, sha256) == 0)
-        return true;
-    return err_set(err, ERR_USER,
-                   "%s: changed since run %s was interrupted; put the old content back to go on, "
-                   "or start over with --fresh",
-                   strcmp(s->config->ids.file, "-") == 0 ? "standard input" : s->config->ids.file,
-                   run_id(s->run));
-}
-
-/* The same pipe may be given again: what it holds must be what was spooled. */
-static bool check_stdin_again(const struct sync *s, const struct job_plan *p, struct err *err)
-{
-    AUTO_STR char *path = state_file(s, "stdin-again");
-    struct ids_options o = ids_options(s, p);
-    struct err ignored = {0};
-
-    if (!stdin_has_bytes())
-        return true;
-    o.spool_path = path;
-    struct ids *again = ids_open(&o, &ignored);
-    bool ok = !again || same_file(s, ids_file(again)->sha256, err);
-    if (again)
-        ids_close(again);
-    unlink(path);
-    return ok;
-}
-
-static struct ids *open_stdin(const struct sync *s, const struct job_plan *p, struct err *err)
-{
-    AUTO_STR char *path = state_file(s, "stdin");
-    AUTO_STR char *known = NULL;
-    struct ids_options o = ids_options(s, p);
-
-    if (!run_note(s->run, "file_sha256", &known, err))
-        return NULL;
-    if (known && !check_stdin_again(s, p, err))
-        return NULL;
-    o.spool_path = path;
-    o.spooled = known != NULL;
-    return ids_open(&o, err);
-}
-
-static bool note_file(struct sync *s, const struct ids *ids, struct err *err)
-{
-    AUTO(tx) struct tx *tx = tx_new(s->run);
-
-    if (!same_file(s, ids_file(ids)->sha256, err))
-        return false;
-    tx_note(tx, "file_sha256", ids_file(ids)->sha256);
-    return journal_commit(tx, err);
-}
-
 static struct idset *open_wanted(struct sync *s, bool *complete, struct err *err)
 {
-    AUTO_STR char *path = state_file(s, "wanted");
+    AUTO_STR char *path = id_state_file(s, "wanted");
     AUTO_STR char *note = NULL;
 
     if (!run_note(s->run, "wanted", &note, err))
@@ -292,10 +203,7 @@ static bool open_sink(struct sync *s, struct job_parts *parts, struct err *err)
 
 static bool open_ids(struct sync *s, struct job_parts *parts, struct err *err)
 {
-    struct ids_options o = ids_options(s, &parts->plan);
-
-    /* A file is looked at before the run begins, so that a missing one leaves nothing behind. */
-    parts->ids = ids_open(&o, err);
+    parts->ids = id_file_open(s, &parts->plan, err);
     return parts->ids != NULL;
 }
 
@@ -304,11 +212,11 @@ static bool open_run_parts(struct sync *s, struct job_parts *parts, struct err *
     const struct config *c = s->config;
 
     if (c->ids.file && !parts->ids) {
-        parts->ids = open_stdin(s, &parts->plan, err);
+        parts->ids = id_file_open_stdin(s, &parts->plan, err);
         if (!parts->ids)
             return false;
     }
-    if (parts->ids && !note_file(s, parts->ids, err))
+    if (parts->ids && !id_file_note(s, parts->ids, err))
         return false;
     if (parts->plan.wanted_name) {
         parts->wanted = open_wanted(s, &parts->wanted_complete, err);
@@ -322,7 +230,7 @@ static bool open_run_parts(struct sync *s, struct job_parts *parts, struct err *
 
 static void remove_state_files(struct sync *s, struct job_parts *parts)
 {
-    AUTO_STR char *spool = state_file(s, "stdin");
+    AUTO_STR char *spool = id_state_file(s, "stdin");
 
     unlink(spool);
     if (parts->wanted)

@@ -7,24 +7,12 @@
 #include "base/log.h"
 #include "base/text.h"
 #include "cmd/connect.h"
-#include "cmd/document.h"
-#include "cmd/sync.h"
+#include "cmd/sync_index.h"
 #include "engine/direct.h"
 
-enum { LOOK_MS = 100, WORKERS = 8 };
+enum { LOOK_MS = 100 };
 
-/* What this command has besides the struct sync. */
-struct direct_sync {
-    struct sync *s;
-    struct document doc;
-    struct elastic_options elastic;
-    struct elastic *admin; /* looks at the index, before and after */
-    struct elastic_index index;
-    struct guard *guard;
-    struct limit *limit;
-};
-
-static void direct_sync_fini(struct direct_sync *d)
+void direct_sync_fini(struct direct_sync *d)
 {
     if (d->guard)
         guard_free(d->guard);
@@ -166,8 +154,7 @@ static bool open_index(struct direct_sync *d, struct err *err)
                    name, d->doc.schema->keyspace, d->doc.schema->table, name);
 }
 
-/* The run's identity beside the settings: names as they were found, and the mapping's content. */
-static char *identity(const struct direct_sync *d)
+char *direct_sync_identity(const struct direct_sync *d)
 {
     return xsprintf("table=%s.%s\nindex=%s\nmapping=%s\n", d->doc.schema->keyspace,
                     d->doc.schema->table, d->index.name,
@@ -177,7 +164,7 @@ static char *identity(const struct direct_sync *d)
 static bool open_guard(struct direct_sync *d, struct err *err)
 {
     const struct config *c = d->s->config;
-    unsigned workers = c->sync.workers ? (unsigned)c->sync.workers : WORKERS;
+    unsigned workers = c->sync.workers ? (unsigned)c->sync.workers : INDEX_WORKERS;
 
     d->guard = guard_new(
         &(struct guard_options){
@@ -218,7 +205,7 @@ static bool run_direct(struct direct_sync *d, struct direct_counts *counts, stru
         .elastic = &d->elastic,
         .guard = d->guard,
         .limit = d->limit,
-        .workers = c->sync.workers ? (unsigned)c->sync.workers : WORKERS,
+        .workers = c->sync.workers ? (unsigned)c->sync.workers : INDEX_WORKERS,
         .memory_bytes = c->sync.memory_bytes,
         .strict_values = c->sync.strict_values,
     };
@@ -256,7 +243,7 @@ static bool sync_table(struct direct_sync *d, int *exit_code, struct err *err)
     struct buf text;
     struct buf json;
 
-    AUTO_STR char *more = identity(d);
+    AUTO_STR char *more = direct_sync_identity(d);
     if (!sync_begin(d->s, more, err))
         return false;
     bool ok = run_direct(d, &counts, err);
@@ -279,15 +266,23 @@ static bool sync_table(struct direct_sync *d, int *exit_code, struct err *err)
     return err->kind == ERR_NONE;
 }
 
-bool sync_index(struct sync *s, int *exit_code, struct err *err)
+bool direct_sync_open(struct direct_sync *d, struct err *err)
 {
-    struct direct_sync d = {.s = s};
+    struct sync *s = d->s;
 
     if (!config_need(s->config, "elastic.url", err))
         return false;
     s->cluster = connect_cassandra(s->config, s->ctx, err);
-    bool ok = s->cluster && load_document(&d, err) && open_index(&d, err) && open_guard(&d, err) &&
-              sync_table(&d, exit_code, err);
+    return s->cluster && load_document(d, err) && open_index(d, err) && open_guard(d, err);
+}
+
+bool sync_index(struct sync *s, int *exit_code, struct err *err)
+{
+    struct direct_sync d = {.s = s};
+    bool ids = s->config->ids.file != NULL;
+    bool ok = direct_sync_open(&d, err) &&
+              (ids ? sync_index_ids(&d, exit_code, err) : sync_table(&d, exit_code, err));
+
     direct_sync_fini(&d);
     return ok;
 }

@@ -296,6 +296,13 @@ const struct option config_options[] = {
         .help = "Rows read from Cassandra per second, at most.",
     },
     {
+        .name = "sync.missing", .flag = "missing",
+        FIELD(OPT_ENUM, sync.missing), .def = "report", .choices = WORDS("report", "keep", "delete"),
+        .commands = JOB, .identity = true,
+        .help = "What becomes of the document of an id without a row: told as a failure, left alone, or "
+                "deleted after a second look.",
+    },
+    {
         .name = "sync.max_skew", .flag = "max-skew",
         FIELD(OPT_DURATION, sync.max_skew_ms), .def = "5s", .min = 1, .max = 3600000,
         .commands = RUNS,

@@ -24,6 +24,7 @@
 /* In the order of their `choices` in the table. */
 enum config_compression { COMPRESSION_NONE, COMPRESSION_LZ4 };
 enum config_id_form { ID_FORM_AUTO, ID_FORM_STRING, ID_FORM_OBJECT, ID_FORM_OBJECT_PER_BLOCK };
+enum config_missing { MISSING_REPORT, MISSING_KEEP, MISSING_DELETE };
 enum config_progress { PROGRESS_AUTO, PROGRESS_BAR, PROGRESS_PLAIN, PROGRESS_NONE };
 enum config_compress { COMPRESS_AUTO, COMPRESS_OFF, COMPRESS_GZIP };
 enum config_dialect { DIALECT_AUTO, DIALECT_LMS, DIALECT_USERORG };
@@ -81,6 +82,7 @@ struct config {
         int max_docs_per_s; /* 0: no limit */
         int max_reads_per_s;
         int64_t max_skew_ms;
+        int missing; /* enum config_missing */
         bool fresh;
         bool strict_values;
     } sync;

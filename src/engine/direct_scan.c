@@ -18,6 +18,7 @@ struct scanner {
     size_t row_cap;
     struct slice *cells;
     struct buf id, routing;
+    size_t aim; /* bytes of a body, as the limit said last */
 
     /* of the page at hand */
     const struct page *page;
@@ -129,6 +130,7 @@ static bool send_bulk(struct scanner *s, struct err *err)
     for (size_t i = 0; i < s->bulk.count; i++)
         judge(s, &s->bulk.items[i], s->row_at[i]);
     elastic_bulk_reset(&s->bulk);
+    s->aim = limit_body_bytes(d->o.limit);
     return true;
 }
 
@@ -230,7 +232,7 @@ static bool add_row(struct scanner *s, struct err *err)
         s->row_at = xrealloc(s->row_at, s->row_cap * sizeof *s->row_at);
     }
     s->row_at[s->bulk.count - 1] = s->row_begin;
-    return s->bulk.body.len < limit_body_bytes(s->w.direct->o.limit) || send_bulk(s, err);
+    return s->bulk.body.len < s->aim || send_bulk(s, err);
 }
 
 /* ---- a page ------------------------------------------------------------------------------------
@@ -268,6 +270,7 @@ static bool settle_rest(struct scanner *s, struct err *err)
 static void begin_page(struct scanner *s, const struct page *page)
 {
     s->page = page;
+    s->aim = limit_body_bytes(s->w.direct->o.limit);
     guard_renew(s->w.direct->o.guard, s->w.elastic);
     s->again_count = s->check_count = 0;
     elastic_bulk_reset(&s->bulk);

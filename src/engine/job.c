@@ -9,7 +9,7 @@ enum {
 
 static bool count_before(struct job *j, struct err *err)
 {
-    static const char *const names[] = {"accepted", "confirmed", "failed"};
+    static const char *const names[] = {"accepted", "confirmed", "failed", "ids_found", "missing"};
 
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         int64_t n = 0;
@@ -51,7 +51,7 @@ struct job *job_start(const struct job_options *o, struct err *err)
 
     j->o = *o;
     j->csv_fd = -1;
-    if (!count_before(j, err) || (!o->api && !job_open_csv(j, err))) {
+    if (!count_before(j, err) || (!o->api && !o->keyed && !job_open_csv(j, err))) {
         job_free(j);
         return NULL;
     }
@@ -64,11 +64,11 @@ struct job *job_start(const struct job_options *o, struct err *err)
         .block_ids = o->block_ids,
         .block_bytes = o->max_body_bytes > frame ? o->max_body_bytes - frame : 1,
         .waiting_bytes = WAITING_BYTES,
-        .passing = !o->api,
+        .passing = !o->api && !o->keyed,
     });
-    j->sender_count = o->api ? o->workers : 1;
+    j->sender_count = o->api || o->keyed ? o->workers : 1;
     for (unsigned i = 0; i < j->sender_count; i++)
-        crew_add(&j->crew, o->api ? job_send : job_write_csv, j);
+        crew_add(&j->crew, o->keyed ? job_index : o->api ? job_send : job_write_csv, j);
     crew_add(&j->crew, job_feed, j);
     return j;
 }
@@ -134,6 +134,18 @@ static bool read_counts(struct job *j, struct job_counts *c, struct err *err)
         {"found", &c->found},
         {"blocks", &c->blocks},
         {"unread_ranges", &c->unread_ranges},
+        {"ids_found", &c->ids_found},
+        {"deleted", &c->deleted},
+        {"kept", &c->kept},
+        {"rows", &c->rows},
+        {"filtered", &c->filtered},
+        {"merged", &c->merged},
+        {"documents", &c->documents},
+        {"indexed", &c->indexed},
+        {"unchanged", &c->unchanged},
+        {"stale", &c->stale},
+        {"documents_failed", &c->documents_failed},
+        {"altered", &c->altered},
     };
     AUTO_STR char *no_await = NULL;
 
@@ -174,6 +186,10 @@ bool job_finish(struct job *j, struct job_counts *counts, struct err *err)
 
 bool job_conserved(const struct job_counts *c)
 {
-    return c->ids == c->duplicate + c->bad + c->missing + c->accepted + c->confirmed + c->failed &&
-           c->given == c->given_duplicate + c->given_bad + c->given_missing + c->found;
+    return c->ids == c->duplicate + c->bad + c->missing + c->accepted + c->confirmed + c->failed +
+                         c->ids_found &&
+           c->given == c->given_duplicate + c->given_bad + c->given_missing + c->found &&
+           c->rows == c->filtered + c->merged + c->documents &&
+           c->documents == c->indexed + c->unchanged + c->stale + c->documents_failed &&
+           (!c->ids_found || c->missing == c->deleted + c->kept);
 }

@@ -1,6 +1,6 @@
 /*
- * engine/job.h - the job: ids from a table or a file, in blocks, to the Sync API or into
- * syncIds.csv.
+ * engine/job.h - the job: ids from a table or a file, in blocks, to the Sync API, to an index, or
+ * into syncIds.csv.
  *
  *   scan workers or the file's reader -> blocks (journalled) -> senders -> verdict -> journal
  *
@@ -16,6 +16,8 @@
 #include "base/clock.h"
 #include "base/err.h"
 #include "cql/cql.h"
+#include "engine/brake.h"
+#include "engine/keyed.h"
 #include "journal/idset.h"
 #include "journal/journal.h"
 #include "sink/joblog.h"
@@ -55,8 +57,12 @@ struct job_options {
     struct ids *ids;
     const struct type *const *key_types; /* of the parts; NULL: not checked */
 
+    /* to an index: its plan is the first */
+    const struct keyed_options *keyed;
+    struct brake *brake; /* told of ids; NULL: nothing is deleted */
+
     /* to the Sync API */
-    const struct syncapi_options *api; /* NULL: dry run, to csv_path */
+    const struct syncapi_options *api; /* NULL, and no keyed: dry run, to csv_path */
     struct joblog *log;
     unsigned workers;
     int64_t pause_ms;
@@ -68,11 +74,15 @@ struct job_options {
 };
 
 /* All of the run, earlier processes included. ids = duplicate + bad + missing + accepted +
- * confirmed + failed. */
+ * confirmed + failed + ids_found. */
 struct job_counts {
     uint64_t ids, duplicate, bad, missing, accepted, confirmed, failed;
     uint64_t given, given_duplicate, given_bad, given_missing,
         found; /* of a file of another column's values */
+    /* to an index: missing = deleted + kept; rows = filtered + merged + documents; documents =
+     * indexed + unchanged + stale + documents_failed */
+    uint64_t ids_found, deleted, kept, rows, filtered, merged, documents;
+    uint64_t indexed, unchanged, stale, documents_failed, altered;
     uint64_t calls, blocks;
     uint64_t unread_ranges; /* of the table: their ids are not among `ids` */
     bool no_await;          /* asked to await, but the server does not */

@@ -6,6 +6,7 @@
  *   job_table.c  ids of the rows of a table      job_file.c  ids of a file
  *   job_batch.c  the texts of the ids of a page
  *   job_send.c   blocks to the Sync API          job_csv.c   blocks to syncIds.csv
+ *   job_index.c  blocks to an index
  */
 #pragma once
 #include <pthread.h>
@@ -75,6 +76,7 @@ void csv_add_field(struct buf *b, struct slice s);
 /* Threads of the crew; ctx is the job. */
 bool job_feed(void *ctx, struct err *err);
 bool job_send(void *ctx, struct err *err);
+bool job_index(void *ctx, struct err *err);
 bool job_write_csv(void *ctx, struct err *err);
 
 bool job_feed_table(struct job *j, struct err *err);

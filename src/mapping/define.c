@@ -104,7 +104,9 @@ void define_mapping(const struct schema *s, const char *index, struct buf *out)
     add_yaml(out, s->table);
     buf_add_str(out, ", key: [");
     add_key(s, out);
-    buf_add_str(out, "]}\n# Without `id` the _id is the key: its text, or several texts joined by "
+    buf_add_str(out, "]}\n# An id of a list of ids is a value of:\nselect: [");
+    add_key(s, out);
+    buf_add_str(out, "]\n# Without `id` the _id is the key: its text, or several texts joined by "
                      "colons.\ntarget: {index: ");
     add_yaml(out, index);
     buf_add_str(out, "}\n");

@@ -771,6 +771,13 @@ struct mapping *mapping_default(const struct schema *s, const char *index)
     m->index.name = arena_strndup(&m->mem, index, strlen(index));
     m->omit_nulls = true;
     m->versioning = VERSIONING_READ_TIME;
+    /* An id names a row: the whole primary key. */
+    struct mapping_name *key =
+        arena_zalloc(&m->mem, (s->partition_key_count + s->clustering_count) * sizeof *key);
+    for (uint16_t i = 0; i < s->partition_key_count + s->clustering_count; i++)
+        key[m->select.count++].name =
+            arena_strndup(&m->mem, s->columns[i].name, strlen(s->columns[i].name));
+    m->select.list = key;
     return m;
 }
 

@@ -1,0 +1,34 @@
+/*
+ * cmd/sync_index.h - what the two kinds of sync to an index share: a whole table, or ids.
+ *
+ * Threads: the main thread alone.
+ */
+#pragma once
+#include "cmd/document.h"
+#include "cmd/sync.h"
+#include "engine/guard.h"
+#include "engine/limit.h"
+#include "sink/elastic.h"
+
+enum { INDEX_WORKERS = 8 };
+
+/* What these commands have besides the struct sync. */
+struct direct_sync {
+    struct sync *s;
+    struct document doc;
+    struct elastic_options elastic;
+    struct elastic *admin; /* looks at the index */
+    struct elastic_index index;
+    struct guard *guard;
+    struct limit *limit;
+};
+
+/* Connects, compiles the plan, looks at the index and at the clocks. err as the parts'. Fini in
+ * every case. */
+bool direct_sync_open(struct direct_sync *d, struct err *err);
+void direct_sync_fini(struct direct_sync *d);
+/* The run's identity beside the settings: names as they were found. */
+char *direct_sync_identity(const struct direct_sync *d);
+
+/* Ids of a file to an index. */
+bool sync_index_ids(struct direct_sync *d, int *exit_code, struct err *err);
