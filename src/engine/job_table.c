@@ -32,7 +32,7 @@ static bool row_wanted(struct scanner *s, bool *wanted, struct err *err)
     if (j->o.wanted_column < 0)
         return true;
     for (uint16_t i = 0; i < j->plan.column_count; i++) {
-        if (j->plan.columns[i] == j->o.wanted_column) {
+        if (j->plan.columns[i].column == j->o.wanted_column) {
             *wanted = s->cells[i].p != NULL;
             return !*wanted || idset_see(j->o.wanted, s->cells[i], wanted, err);
         }

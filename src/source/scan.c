@@ -4,15 +4,6 @@
 
 enum { FIRST_ROWS = 50, MAX_ROWS = 10000 };
 
-static bool has_column(const uint16_t *columns, uint16_t count, uint16_t wanted)
-{
-    for (uint16_t i = 0; i < count; i++) {
-        if (columns[i] == wanted)
-            return true;
-    }
-    return false;
-}
-
 static void add_token_call(struct buf *b, const struct schema *s)
 {
     buf_add_str(b, "token(");
@@ -28,12 +19,12 @@ static char *statement_text(const struct scan_plan *p)
 {
     struct buf b;
 
-    buf_init(&b, 1 << 20);
+    buf_init(&b, 16 << 20);
     buf_add_str(&b, p->partitions_only ? "SELECT DISTINCT " : "SELECT ");
     for (uint16_t i = 0; i < p->column_count; i++) {
         if (i)
             buf_add_byte(&b, ',');
-        schema_add_quoted(&b, p->schema->columns[p->columns[i]].name);
+        select_add_text(&b, p->schema, p->columns[i]);
     }
     buf_add_str(&b, " FROM ");
     schema_add_name(&b, p->schema);
@@ -42,39 +33,153 @@ static char *statement_text(const struct scan_plan *p)
     buf_add_str(&b, " > ? AND ");
     add_token_call(&b, p->schema);
     buf_add_str(&b, " <= ?");
+    for (size_t i = 0; i < (p->where ? p->where->count : 0); i++) {
+        if (!p->is_pushed[i])
+            continue;
+        buf_add_str(&b, " AND ");
+        where_add_cql(&b, p->schema, &p->where->list[i]);
+    }
+    if (p->pushed_count)
+        buf_add_str(&b, " ALLOW FILTERING");
     char *text = xstrdup(buf_cstr(&b));
     buf_fini(&b);
     return text;
 }
 
+/* Where in the result the column is; added where it is missing. */
+static uint16_t cell_of(struct scan_plan *p, uint16_t column)
+{
+    const struct select which = {column, SELECT_COLUMN};
+
+    for (uint16_t i = 0; i < p->column_count; i++)
+        if (select_eq(p->columns[i], which))
+            return i;
+    p->columns[p->column_count] = which;
+    return p->column_count++;
+}
+
+/* Statement and values for the conditions that are pushed. */
+static void make_statement(struct scan_plan *p)
+{
+    size_t count = p->where ? p->where->count : 0;
+
+    p->column_count = p->own_count;
+    p->value_count = 0;
+    p->pushed_count = p->here_count = 0;
+    for (size_t i = 0; i < count; i++) {
+        const struct where_condition *c = &p->where->list[i];
+
+        p->pushed_count += p->is_pushed[i];
+        p->here_count += !p->is_pushed[i];
+        if (!p->is_pushed[i])
+            p->where_cells[i] = cell_of(p, c->column);
+        for (uint32_t v = 0; p->is_pushed[i] && v < c->value_count; v++)
+            p->values[p->value_count++] = c->values[v];
+    }
+    free(p->text);
+    p->text = statement_text(p);
+}
+
+void scan_plan_select(struct scan_plan *p, const struct schema *schema,
+                      const struct select *columns, uint16_t count, const struct where *where)
+{
+    size_t conditions = where ? where->count : 0;
+    size_t values = 0;
+
+    *p = (struct scan_plan){.schema = schema, .where = where, .partitions_only = !conditions};
+    ensure(count + schema->partition_key_count + conditions <= UINT16_MAX);
+    p->columns = xalloc((count + schema->partition_key_count + conditions) * sizeof *p->columns);
+    for (uint16_t i = 0; i < count; i++) {
+        p->columns[p->column_count++] = columns[i];
+        if (schema->columns[columns[i].column].kind != COLUMN_PARTITION_KEY)
+            p->partitions_only = false;
+    }
+    p->key_cells = xalloc(schema->partition_key_count * sizeof *p->key_cells);
+    for (uint16_t key = 0; key < schema->partition_key_count; key++)
+        p->key_cells[key] = cell_of(p, key);
+    p->where_cells = xalloc(conditions * sizeof *p->where_cells);
+    p->is_pushed = xalloc(conditions * sizeof *p->is_pushed);
+    for (size_t i = 0; i < conditions; i++)
+        values += where->list[i].value_count;
+    p->own_count = p->column_count;
+    ensure(values < UINT16_MAX - 2 && "where_parse() takes fewer");
+    p->values = xalloc(values * sizeof *p->values);
+    make_statement(p);
+}
+
 void scan_plan_init(struct scan_plan *p, const struct schema *schema, const uint16_t *columns,
                     uint16_t count)
 {
-    *p = (struct scan_plan){.schema = schema, .partitions_only = true};
-    p->columns = xalloc((size_t)(count + schema->partition_key_count) * sizeof *p->columns);
-    for (uint16_t i = 0; i < count; i++) {
-        p->columns[p->column_count++] = columns[i];
-        if (schema->columns[columns[i]].kind != COLUMN_PARTITION_KEY)
-            p->partitions_only = false;
-    }
-    for (uint16_t key = 0; key < schema->partition_key_count; key++) {
-        if (!has_column(p->columns, p->column_count, key))
-            p->columns[p->column_count++] = key;
-    }
-    p->key_cells = xalloc(schema->partition_key_count * sizeof *p->key_cells);
-    for (uint16_t i = 0; i < p->column_count; i++) {
-        if (p->columns[i] < schema->partition_key_count)
-            p->key_cells[p->columns[i]] = i;
-    }
-    p->text = statement_text(p);
+    struct select *selects = xalloc(count * sizeof *selects);
+
+    for (uint16_t i = 0; i < count; i++)
+        selects[i] = (struct select){columns[i], SELECT_COLUMN};
+    scan_plan_select(p, schema, selects, count, NULL);
+    free(selects);
 }
 
 void scan_plan_fini(struct scan_plan *p)
 {
     free(p->columns);
     free(p->key_cells);
+    free(p->is_pushed);
+    free(p->where_cells);
+    free(p->values);
     free(p->text);
     *p = (struct scan_plan){0};
+}
+
+bool scan_plan_holds(const struct scan_plan *p, const struct slice *cells)
+{
+    for (size_t i = 0; i < p->where->count; i++) {
+        if (!p->is_pushed[i] && !where_holds(&p->where->list[i], cells[p->where_cells[i]]))
+            return false;
+    }
+    return true;
+}
+
+/* One token wide: some things are refused only by what runs. */
+static bool try_statement(struct scan_plan *p, struct cql_session *s, bool *taken, struct err *err)
+{
+    const struct scan_task one = {.range = {.start = 0, .end = 1, .node = -1}, .done_to = 0};
+    struct scan_page page;
+
+    make_statement(p);
+    AUTO(scan) struct scan *scan = scan_open(s, p, &one, 0, 1, 1, err);
+    *taken = scan && (scan_next(scan, &page, err) || err->kind == ERR_NONE);
+    if (*taken || (err->kind != ERR_USER && err->kind != ERR_REJECT))
+        return *taken;
+    return true;
+}
+
+bool scan_plan_ask(struct scan_plan *p, struct cql_session *s, struct err *err)
+{
+    size_t count = p->where ? p->where->count : 0;
+    bool taken = false;
+
+    if (!count)
+        return true;
+    for (size_t i = 0; i < count; i++)
+        p->is_pushed[i] = where_has_cql(&p->where->list[i]);
+    if (!try_statement(p, s, &taken, err))
+        return false;
+    for (size_t i = 0; i < count && !taken; i++)
+        p->is_pushed[i] = false;
+    for (size_t i = 0; i < count && !taken && count > 1; i++) {
+        bool ok = false;
+
+        err_clear(err);
+        if (!where_has_cql(&p->where->list[i]))
+            continue;
+        p->is_pushed[i] = true;
+        if (!try_statement(p, s, &ok, err))
+            return false;
+        p->is_pushed[i] = ok;
+    }
+    if (taken)
+        return true;
+    err_clear(err);
+    return try_statement(p, s, &taken, err) && taken;
 }
 
 struct scan {
@@ -97,10 +202,11 @@ static bool open_pager(struct scan *s, int64_t start, struct slice state, struct
 {
     uint64_t from = __builtin_bswap64((uint64_t)start);
     uint64_t to = __builtin_bswap64((uint64_t)s->task.range.end);
-    struct slice values[] = {slice_of(&from, sizeof from), slice_of(&to, sizeof to)};
+    size_t more = s->plan->value_count;
+    struct slice *values = xalloc((2 + more) * sizeof *values);
     struct cql_query q = {.text = s->plan->text,
                           .values = values,
-                          .value_count = 2,
+                          .value_count = (uint16_t)(2 + more),
                           .consistency = s->plan->consistency,
                           .page_rows = s->page_rows,
                           .has_token = true,
@@ -108,7 +214,12 @@ static bool open_pager(struct scan *s, int64_t start, struct slice state, struct
                           .keyspace = s->plan->schema->keyspace,
                           .paging_state = state};
 
+    values[0] = slice_of(&from, sizeof from);
+    values[1] = slice_of(&to, sizeof to);
+    if (more)
+        memcpy(values + 2, s->plan->values, more * sizeof *values);
     s->pager = cql_pager_open(s->session, &q, err);
+    free(values);
     return s->pager != NULL;
 }
 

@@ -5,7 +5,12 @@
  * middle; an open scan yields its pages with what may be marked as done once a page's rows are
  * safe. Marks are token intervals: all partitions up to `done_to` are complete. Where a page ends
  * inside a partition the cursor's paging state tells how to go on exactly behind the last row, in
- * this process or another. Threads: the plan is shared and immutable; a scan belongs to one worker
+ * this process or another.
+ *
+ * Conditions on rows (source/where.h) are the server's where it takes them; the others are for the
+ * owner of the page to ask for, row by row: scan_wants().
+ *
+ * Threads: the plan is shared, and immutable once it has been asked; a scan belongs to one worker
  * and its session.
  */
 #pragma once
@@ -17,14 +22,25 @@
 #include "base/mem.h"
 #include "cql/cql.h"
 #include "model/schema.h"
+#include "model/select.h"
+#include "source/where.h"
 
 struct scan_plan {
     const struct schema *schema; /* outlives the plan */
     uint16_t column_count;
-    uint16_t *columns;    /* indexes into schema->columns, in the order of the result */
-    uint16_t *key_cells;  /* where in the result the partition key's columns are, in key order */
-    bool partitions_only; /* SELECT DISTINCT: one row per partition */
-    char *text;           /* the prepared statement: two bind markers, the range's ends */
+    uint16_t own_count;     /* of these, what is read without regard to conditions */
+    struct select *columns; /* in the order of the result: those wanted, then the plan's own */
+    uint16_t *key_cells;    /* where in the result the partition key's columns are, in key order */
+    bool partitions_only;   /* SELECT DISTINCT: one row per partition */
+    char *text;             /* the prepared statement: two bind markers, the range's ends, then
+                               those of conditions */
+    const struct where *where; /* outlives the plan; NULL: none */
+    bool *is_pushed;           /* of its conditions */
+    uint16_t *where_cells;     /* where in the result the column of one that is not pushed is */
+    size_t pushed_count;
+    size_t here_count;    /* not pushed */
+    struct slice *values; /* of those pushed */
+    uint16_t value_count;
     enum cql_consistency consistency; /* 0: the cluster's */
 };
 
@@ -34,7 +50,25 @@ struct scan_plan {
  */
 void scan_plan_init(struct scan_plan *p, const struct schema *schema, const uint16_t *columns,
                     uint16_t count);
+/* The same of functions, too, and with conditions on the rows, of which none is pushed yet; their
+ * columns are added. */
+void scan_plan_select(struct scan_plan *p, const struct schema *schema,
+                      const struct select *columns, uint16_t count, const struct where *where);
+/*
+ * Asks the server, once, which conditions it takes beside the range: all, else one by one. The
+ * statement is prepared, and runs over next to nothing. Does nothing where there is no condition.
+ *   err  ERR_RETRY, ERR_REACH, ERR_CANCEL, ERR_SYSTEM: as cql_pager_next(); ERR_USER: it takes the
+ * statement in no form
+ */
+bool scan_plan_ask(struct scan_plan *p, struct cql_session *s, struct err *err);
 void scan_plan_fini(struct scan_plan *p);
+
+bool scan_plan_holds(const struct scan_plan *p, const struct slice *cells);
+/* Does the row fulfil what the server did not look at. False: the row is filtered. */
+static inline bool scan_wants(const struct scan_plan *p, const struct slice *cells)
+{
+    return !p->here_count || scan_plan_holds(p, cells);
+}
 
 struct scan_task {
     struct token_range range;

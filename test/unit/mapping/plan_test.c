@@ -349,6 +349,14 @@ static void mistakes(void **state)
          "id is known before the row is read"},
         {"object: x\nsource: {table: thing}\ntarget: {index: i, routing: \"r-{txt\"}\n",
          "m.yaml:3:29: the routing \"r-{txt\" has a brace without its pair"},
+        {"object: x\nsource: {table: thing}\ntarget: {index: i, routing: \"{txt}\"}\n"
+         "versioning: sequence\n",
+         "m.yaml:3:29: the routing needs field \"txt\", which is no column of the primary key; "
+         "under "
+         "versioning: sequence the document is looked up before the row is read"},
+        {"object: x\nsource: {table: thing}\ntarget: {index: i}\npreserve: [own]\n"
+         "versioning: read_time\n",
+         "m.yaml:4:12: preserve needs versioning: sequence"},
         {"object: x\nsource: {table: thing}\ntarget: {index: i, id: \"{q}\"}\n",
          "m.yaml:3:24: the id needs field \"q\", which is not there; did you mean \"a\""},
         {"object: x\nsource: {table: thing}\ntarget: {index: i, id: \"{a\"}\n",
@@ -360,9 +368,9 @@ static void mistakes(void **state)
         {"object: x\nsource: {table: thing, columns: [txt, nim]}\ntarget: {index: i}\n",
          "m.yaml:2:39: ks.thing has no column \"nim\"; did you mean \"num\""},
         {"object: x\nsource: {table: thing, columns: [age(txt)]}\ntarget: {index: i}\n",
-         "m.yaml:2:33: unknown function \"age\"; allowed: writetime, ttl, maxwritetime"},
+         "m.yaml:2:34: unknown function \"age\"; allowed: writetime, ttl, maxwritetime"},
         {"object: x\nsource: {table: thing, columns: [ttl(c)]}\ntarget: {index: i}\n",
-         "m.yaml:2:33: column \"c\" has no ttl: it is part of the primary key"},
+         "m.yaml:2:34: column \"c\" has no ttl: it is part of the primary key"},
         {"object: x\nsource: {table: thing, columns: [TXT, txt]}\ntarget: {index: i}\n",
          "m.yaml:2:17: columns \"txt\" and \"txt\" both become field \"txt\""},
         {"object: x\nsource: {table: thing, columns: [txt]}\nrename: {ttl(txt): t}\n"
