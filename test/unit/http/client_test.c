@@ -188,6 +188,7 @@ static void calls(void **state)
     assert_string_equal(a.content_type, "application/json");
     assert_int_equal(a.retry_after_ms, -1);
     assert_true(a.new_connection && sent && a.took_ms >= 0);
+    assert_true(a.upload_us > 0 && a.upload_us / 1000 <= a.took_ms);
     r.headers = more;
     assert_true(http_call(c, &r, &a, NULL, &err));
     assert_int_equal(a.status, 429);
@@ -200,6 +201,7 @@ static void calls(void **state)
     r = (struct http_request){.method = "DELETE", .url = url};
     assert_true(http_call(c, &r, &a, NULL, &err));
     assert_int_equal(a.status, 204);
+    assert_int_equal(a.upload_us, 0);
     server_stop(&s);
 
     AUTO_STR char *want = xsprintf(
@@ -343,6 +345,10 @@ static void not_reached(void **state)
     assert_int_equal(err.kind, ERR_USER);
 
     o.ca_file = NULL;
+    o.cert_file = "/nowhere/me.pem";
+    assert_null(http_client_new(&o, &err));
+    assert_string_equal(err.text, "certificate /nowhere/me.pem: No such file or directory");
+    o.cert_file = NULL;
     AUTO(http_client) struct http_client *c = http_client_new(&o, &err);
     struct http_request r = post("http://127.0.0.1:1/x");
     assert_false(http_call(c, &r, &a, &sent, &err));
