@@ -115,13 +115,13 @@ static void lower(struct limit *l)
         return;
     l->lowered_ms = now_ms;
     l->requests = fmax(1, l->requests / 2);
-    l->body_bytes = fmax(BODY_MIN_BYTES, l->body_bytes / 2);
+    l->body_bytes = fmax((double)BODY_MIN_BYTES, l->body_bytes / 2);
 }
 
 static void raise_again(struct limit *l)
 {
     l->requests = fmin(l->o.requests, l->requests + 1 / l->requests);
-    l->body_bytes = fmin((double)l->o.body_bytes, l->body_bytes + BODY_MIN_BYTES / 4.0);
+    l->body_bytes = fmin((double)l->o.body_bytes, l->body_bytes + (double)BODY_MIN_BYTES / 4);
 }
 
 void limit_leave(struct limit *l, enum limit_outcome outcome, int64_t took_ms)
