@@ -8,7 +8,7 @@
 #include <unistd.h>
 
 enum {
-    DB_VERSION = 1,              /* of the tables below; PRAGMA user_version */
+    DB_VERSION = 2,              /* of the tables below; PRAGMA user_version */
     DB_APPLICATION = 0x63326573, /* "c2es"; PRAGMA application_id */
     DB_BUSY_MS = 30000,
     DB_CACHE_KIB = 512,
@@ -40,6 +40,12 @@ static const char create_tables[] =
     "CREATE INDEX failure_run ON failure (run);"
     "CREATE TABLE note (run INTEGER NOT NULL REFERENCES run ON DELETE CASCADE, name TEXT NOT NULL,"
     " value TEXT NOT NULL, PRIMARY KEY (run, name)) STRICT, WITHOUT ROWID;";
+
+/* What came with form 2, on top of the tables above. */
+static const char to_form_2[] =
+    "ALTER TABLE failure ADD COLUMN object TEXT NOT NULL DEFAULT '';"
+    "CREATE TABLE target (name TEXT PRIMARY KEY, versioning TEXT NOT NULL, run TEXT NOT NULL,"
+    " at_us INTEGER NOT NULL) STRICT, WITHOUT ROWID;";
 
 static const char *const sql_text[SQL_STATEMENTS] = {
     /* Writers take turns from the start: no transaction finds out at its end that it came late. */
@@ -92,12 +98,20 @@ static const char *const sql_text[SQL_STATEMENTS] = {
     [SQL_COUNT_ADD] = "INSERT INTO count VALUES (?, ?, ?)"
                       " ON CONFLICT DO UPDATE SET value = value + excluded.value",
     [SQL_COUNT] = "SELECT value FROM count WHERE run = ? AND name = ?",
-    [SQL_FAILURE_ADD] = "INSERT INTO failure (run, key, reason, text, at_us)"
-                        " VALUES (?, ?, ?, ?, ?)",
-    [SQL_FAILURES] = "SELECT key, reason, text, at_us FROM failure"
-                     " WHERE run = (SELECT no FROM run WHERE id = ?) ORDER BY no",
+    [SQL_FAILURE_ADD] = "INSERT INTO failure (run, key, reason, text, at_us, object)"
+                        " VALUES (?, ?, ?, ?, ?, ?)",
+    [SQL_FAILURES] = "SELECT key, reason, text, at_us, no, object FROM failure"
+                     " WHERE run = (SELECT no FROM run WHERE id = ?) AND no > ? ORDER BY no",
+    [SQL_FAILURE_END] = "DELETE FROM failure WHERE no = ?",
+    [SQL_FAILURE_AGAIN] = "UPDATE failure SET reason = ?, text = ?, at_us = ? WHERE no = ?",
+    [SQL_FAILURES_MOVE] = "UPDATE failure SET run = (SELECT no FROM run WHERE id = ?)"
+                          " WHERE run = ?",
+    [SQL_FAILURES_DROP] = "DELETE FROM failure WHERE run = (SELECT no FROM run WHERE id = ?1)"
+                          " AND (?2 = '' OR reason = ?2)",
     [SQL_NOTE_PUT] = "INSERT OR REPLACE INTO note VALUES (?, ?, ?)",
     [SQL_NOTE] = "SELECT value FROM note WHERE run = ? AND name = ?",
+    [SQL_TARGET_PUT] = "INSERT OR REPLACE INTO target VALUES (?, ?, ?, ?)",
+    [SQL_TARGET] = "SELECT versioning FROM target WHERE name = ?",
 };
 
 /* Always false. */
@@ -220,10 +234,10 @@ static bool create_if_new(struct db *db, struct err *err)
     if (!db_exec(db, sql_text[SQL_BEGIN], err))
         return false;
     /* Asked again under the lock: another process may have been faster. */
-    bool ok =
-        check_version(db, &version, err) &&
-        (version == DB_VERSION || (db_exec(db, create_tables, err) && db_exec(db, stamp, err))) &&
-        db_exec(db, sql_text[SQL_COMMIT], err);
+    bool ok = check_version(db, &version, err) &&
+              (version == DB_VERSION || ((version == 1 || db_exec(db, create_tables, err)) &&
+                                         db_exec(db, to_form_2, err) && db_exec(db, stamp, err))) &&
+              db_exec(db, sql_text[SQL_COMMIT], err);
     if (!ok)
         db_undo(db);
     return ok;

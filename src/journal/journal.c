@@ -251,11 +251,18 @@ bool journal_each_failure(struct journal *j, const char *run_id,
                           bool (*each)(void *ctx, const struct failure_info *info), void *ctx,
                           struct err *err)
 {
+    return journal_failures_after(j, run_id, 0, each, ctx, err);
+}
+
+bool journal_failures_after(struct journal *j, const char *run_id, int64_t after_no,
+                            bool (*each)(void *ctx, const struct failure_info *info), void *ctx,
+                            struct err *err)
+{
     struct db *db = &j->reader;
     bool row = true;
 
     pthread_mutex_lock(&j->read_lock);
-    sqlite3_stmt *s = db_start(db, SQL_FAILURES, err, "t", run_id);
+    sqlite3_stmt *s = db_start(db, SQL_FAILURES, err, "ti", run_id, after_no);
     bool ok = s != NULL;
     while (ok && row) {
         ok = db_next(db, s, &row, err);
@@ -266,9 +273,78 @@ bool journal_each_failure(struct journal *j, const char *run_id,
             .reason = db_text(s, 1),
             .text = db_text(s, 2),
             .at_us = sqlite3_column_int64(s, 3),
+            .no = sqlite3_column_int64(s, 4),
+            .object = db_text(s, 5),
         };
         row = each(ctx, &info);
     }
+    db_end(s);
+    pthread_mutex_unlock(&j->read_lock);
+    return ok;
+}
+
+struct drop {
+    const char *run_id;
+    const char *reason;
+    uint64_t count;
+};
+
+static bool drop_failures(struct journal *j, struct db *db, void *ctx, struct err *err)
+{
+    struct drop *d = ctx;
+
+    (void)j;
+    if (!db_do(db, SQL_FAILURES_DROP, err, "tt", d->run_id, d->reason))
+        return false;
+    d->count = (uint64_t)sqlite3_changes64(db->handle);
+    return true;
+}
+
+bool journal_drop_failures(struct journal *j, const char *run_id, const char *reason,
+                           uint64_t *count, struct err *err)
+{
+    struct drop d = {.run_id = run_id, .reason = reason ? reason : ""};
+
+    if (!journal_do(j, drop_failures, &d, err))
+        return false;
+    *count = d.count;
+    return true;
+}
+
+/* ---- targets ---- */
+
+struct target {
+    const char *name;
+    const char *versioning;
+    const char *run_id;
+};
+
+static bool put_target(struct journal *j, struct db *db, void *ctx, struct err *err)
+{
+    const struct target *t = ctx;
+
+    return db_do(db, SQL_TARGET_PUT, err, "ttti", t->name, t->versioning, t->run_id,
+                 clock_wall_us(j->clock));
+}
+
+bool journal_note_target(struct journal *j, const char *name, const char *versioning,
+                         const char *run_id, struct err *err)
+{
+    struct target t = {name, versioning, run_id};
+
+    return journal_do(j, put_target, &t, err);
+}
+
+bool journal_target(struct journal *j, const char *name, char **versioning, struct err *err)
+{
+    struct db *db = &j->reader;
+    bool row = false;
+
+    pthread_mutex_lock(&j->read_lock);
+    sqlite3_stmt *s = db_start(db, SQL_TARGET, err, "t", name);
+    bool ok = s && db_next(db, s, &row, err);
+    if (ok)
+        *versioning = row ? xstrdup(db_text(s, 0)) : NULL;
     db_end(s);
     pthread_mutex_unlock(&j->read_lock);
     return ok;

@@ -157,6 +157,15 @@ void tx_block_end(struct tx *t, uint64_t no); /* gone: its outcome is in the cou
 void tx_count(struct tx *t, const char *name, int64_t delta);
 /* `key`: the id as text; `reason`: a stable word ("http_500", "missing"); `text`: what was said. */
 void tx_failure(struct tx *t, struct slice key, const char *reason, const char *text);
+/* The same where a run has several types of objects: `object` says what the key is one of. */
+void tx_failure_of(struct tx *t, const char *object, struct slice key, const char *reason,
+                   const char *text);
+/* Of any run, by failure_info.no: settled; failed once more. One that is gone meanwhile stays
+ * gone. */
+void tx_failure_end(struct tx *t, int64_t no);
+void tx_failure_again(struct tx *t, int64_t no, const char *reason, const char *text);
+/* Failures of the tx's run become those of another. */
+void tx_failures_move(struct tx *t, const char *run_id);
 void tx_note(struct tx *t, const char *name, const char *value);
 /* Commits and empties the tx; on error it is kept as it was. */
 bool journal_commit(struct tx *t, struct err *err);
@@ -181,6 +190,8 @@ bool journal_each_run(struct journal *j, bool (*each)(void *ctx, const struct ru
                       void *ctx, struct err *err);
 
 struct failure_info {
+    int64_t no;         /* rises; never given again while it is there */
+    const char *object; /* "": the run's only type */
     const char *key;
     const char *reason;
     const char *text;
@@ -189,3 +200,21 @@ struct failure_info {
 bool journal_each_failure(struct journal *j, const char *run_id,
                           bool (*each)(void *ctx, const struct failure_info *info), void *ctx,
                           struct err *err);
+/* The same, behind `after_no`. */
+bool journal_failures_after(struct journal *j, const char *run_id, int64_t after_no,
+                            bool (*each)(void *ctx, const struct failure_info *info), void *ctx,
+                            struct err *err);
+/* Forgets failures: of this reason (NULL: all). */
+bool journal_drop_failures(struct journal *j, const char *run_id, const char *reason,
+                           uint64_t *count, struct err *err);
+
+/* ---- targets ----------------------------------------------------------------------------------
+ *
+ * What documents of an index are versioned by, for as long as this journal is there.
+ */
+
+/* name: the uuid of an index, another one when it is made anew. */
+bool journal_note_target(struct journal *j, const char *name, const char *versioning,
+                         const char *run_id, struct err *err);
+/* malloc'ed; NULL: never noted. */
+bool journal_target(struct journal *j, const char *name, char **versioning, struct err *err);

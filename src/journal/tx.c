@@ -11,6 +11,9 @@ enum op_kind {
     OP_BLOCK_END,
     OP_COUNT,
     OP_FAILURE,
+    OP_FAILURE_END,
+    OP_FAILURE_AGAIN,
+    OP_FAILURES_MOVE,
     OP_NOTE,
 };
 
@@ -20,6 +23,7 @@ struct op {
     struct op *next;
     const char *name; /* axis, count, note, reason */
     const char *text;
+    const char *object;
     int64_t a;
     int64_t b;
     int64_t c;
@@ -130,10 +134,35 @@ void tx_count(struct tx *t, const char *name, int64_t delta)
 
 void tx_failure(struct tx *t, struct slice key, const char *reason, const char *text)
 {
+    tx_failure_of(t, "", key, reason, text);
+}
+
+void tx_failure_of(struct tx *t, const char *object, struct slice key, const char *reason,
+                   const char *text)
+{
     struct op *op = add(t, OP_FAILURE, reason);
 
     op->bytes = keep(t, key);
     op->text = arena_strndup(&t->mem, text, strlen(text));
+    op->object = arena_strndup(&t->mem, object, strlen(object));
+}
+
+void tx_failure_end(struct tx *t, int64_t no)
+{
+    add(t, OP_FAILURE_END, NULL)->a = no;
+}
+
+void tx_failure_again(struct tx *t, int64_t no, const char *reason, const char *text)
+{
+    struct op *op = add(t, OP_FAILURE_AGAIN, reason);
+
+    op->a = no;
+    op->text = arena_strndup(&t->mem, text, strlen(text));
+}
+
+void tx_failures_move(struct tx *t, const char *run_id)
+{
+    add(t, OP_FAILURES_MOVE, run_id);
 }
 
 void tx_note(struct tx *t, const char *name, const char *value)
@@ -206,8 +235,15 @@ static bool apply_op(struct journal *j, struct db *db, int64_t run, const struct
     case OP_COUNT:
         return db_do(db, SQL_COUNT_ADD, err, "iti", run, op->name, op->a);
     case OP_FAILURE:
-        return db_do(db, SQL_FAILURE_ADD, err, "istti", run, op->bytes, op->name, op->text,
-                     clock_wall_us(j->clock));
+        return db_do(db, SQL_FAILURE_ADD, err, "isttit", run, op->bytes, op->name, op->text,
+                     clock_wall_us(j->clock), op->object);
+    case OP_FAILURE_END:
+        return db_do(db, SQL_FAILURE_END, err, "i", op->a);
+    case OP_FAILURE_AGAIN:
+        return db_do(db, SQL_FAILURE_AGAIN, err, "ttii", op->name, op->text,
+                     clock_wall_us(j->clock), op->a);
+    case OP_FAILURES_MOVE:
+        return db_do(db, SQL_FAILURES_MOVE, err, "ti", op->name, run);
     case OP_NOTE:
         return db_do(db, SQL_NOTE_PUT, err, "itt", run, op->name, op->text);
     }

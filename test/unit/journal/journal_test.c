@@ -530,6 +530,96 @@ static void lists(void **state)
     assert_int_equal(seen.failures, 1);
 }
 
+struct listed {
+    char text[512];
+    int64_t no[8];
+    int count;
+};
+
+static bool list_failure(void *ctx, const struct failure_info *f)
+{
+    struct listed *l = ctx;
+    size_t n = strlen(l->text);
+
+    snprintf(l->text + n, sizeof l->text - n, "%s:%s|%s|%s;", f->object, f->key, f->reason,
+             f->text);
+    l->no[l->count++] = f->no;
+    return true;
+}
+
+static struct listed listed(struct scratch *s, const char *id, int64_t after)
+{
+    struct listed l = {0};
+
+    assert_true(journal_failures_after(s->j, id, after, list_failure, &l, &s->err));
+    return l;
+}
+
+static void failures_end_move_and_go(void **state)
+{
+    struct scratch *s = *state;
+    bool resumed;
+    uint64_t dropped;
+    char id[32];
+
+    scratch_open(s);
+    struct run *old = scratch_begin(s, &resumed);
+    snprintf(id, sizeof id, "%s", run_id(old));
+    struct tx *t = tx_new(old);
+    tx_failure(t, slice_str("a"), "missing", "1");
+    tx_failure_of(t, "user", slice_str("b"), "http_500", "2");
+    tx_failure(t, slice_str("c"), "missing", "3");
+    commit(s, t);
+    tx_free(t);
+    assert_true(run_end(old, RUN_FINISHED, 1, NULL, &s->err));
+    struct listed l = listed(s, id, 0);
+    assert_string_equal(l.text, ":a|missing|1;user:b|http_500|2;:c|missing|3;");
+    assert_string_equal(listed(s, id, l.no[0]).text, "user:b|http_500|2;:c|missing|3;");
+
+    struct run_spec spec = {.command = "retry", .identity = "x", .params = "{}"};
+    struct run *again = run_begin(s->j, &spec, &resumed, &s->err);
+    t = tx_new(again);
+    tx_failure_end(t, l.no[0]);
+    tx_failure_again(t, l.no[1], "contended", "new");
+    tx_failure_again(t, 1000, "none", "there is no such");
+    tx_failure(t, slice_str("d"), "unread_range", "4");
+    tx_failures_move(t, id);
+    commit(s, t);
+    tx_free(t);
+    assert_string_equal(listed(s, run_id(again), 0).text, "");
+    assert_string_equal(listed(s, id, 0).text,
+                        "user:b|contended|new;:c|missing|3;:d|unread_range|4;");
+    assert_true(run_end(again, RUN_FINISHED, 0, NULL, &s->err));
+
+    assert_true(journal_drop_failures(s->j, id, "missing", &dropped, &s->err));
+    assert_int_equal(dropped, 1);
+    assert_string_equal(listed(s, id, 0).text, "user:b|contended|new;:d|unread_range|4;");
+    assert_true(journal_drop_failures(s->j, "none", NULL, &dropped, &s->err));
+    assert_int_equal(dropped, 0);
+    assert_true(journal_drop_failures(s->j, id, NULL, &dropped, &s->err));
+    assert_int_equal(dropped, 2);
+    assert_string_equal(listed(s, id, 0).text, "");
+}
+
+static void targets_are_remembered(void **state)
+{
+    struct scratch *s = *state;
+    char *mode;
+
+    scratch_open(s);
+    assert_true(journal_target(s->j, "uuid1", &mode, &s->err));
+    assert_null(mode);
+    assert_true(journal_note_target(s->j, "uuid1", "read_time", "r1", &s->err));
+    assert_true(journal_note_target(s->j, "uuid1", "sequence", "r2", &s->err));
+    scratch_close(s);
+    scratch_open(s);
+    assert_true(journal_target(s->j, "uuid1", &mode, &s->err));
+    assert_string_equal(mode, "sequence");
+    free(mode);
+    assert_true(journal_target(s->j, "uuid2", &mode, &s->err));
+    assert_null(mode);
+}
+
 /* ---- which run goes on ---- */
 
 static void resume_rules(void **state)
@@ -693,7 +783,7 @@ static void other_files(void **state)
     assert_null(journal_open(s->dir, false, &s->clock, &s->err));
     assert_int_equal(s->err.kind, ERR_USER);
     snprintf(expected, sizeof expected,
-             "journal %s/journal.db was written by a newer cass2es (form 7, this one knows 1): use "
+             "journal %s/journal.db was written by a newer cass2es (form 7, this one knows 2): use "
              "that one, or another --state-dir",
              s->dir);
     assert_string_equal(s->err.text, expected);
@@ -704,6 +794,34 @@ static void other_files(void **state)
     snprintf(expected, sizeof expected,
              "%s/journal.db is a database of another program: use another --state-dir", s->dir);
     assert_string_equal(s->err.text, expected);
+}
+
+/* A file of the first form gets what came later, and keeps what it has. */
+static void the_first_form(void **state)
+{
+    struct scratch *s = *state;
+    bool resumed;
+    char *mode;
+
+    scratch_open(s);
+    struct run *r = scratch_begin(s, &resumed);
+    char *id = xstrdup(run_id(r));
+    struct tx *t = tx_new(r);
+    tx_failure(t, slice_str("k"), "missing", "no row");
+    commit(s, t);
+    tx_free(t);
+    run_abandon(r);
+    scratch_close(s);
+    sql(s->dir, "ALTER TABLE failure DROP COLUMN object; DROP TABLE target; PRAGMA user_version=1");
+
+    scratch_open(s);
+    assert_string_equal(listed(s, id, 0).text, ":k|missing|no row;");
+    assert_true(journal_target(s->j, "uuid", &mode, &s->err));
+    assert_null(mode);
+    r = scratch_begin(s, &resumed);
+    assert_true(resumed);
+    run_abandon(r);
+    free(id);
 }
 
 static void damaged(void **state)
@@ -955,11 +1073,14 @@ int main(void)
         IN_SCRATCH(a_good_end_that_is_not_safe_is_an_error),
         IN_SCRATCH(a_failure_stays_alone),
         IN_SCRATCH(lists),
+        IN_SCRATCH(failures_end_move_and_go),
+        IN_SCRATCH(targets_are_remembered),
         IN_SCRATCH(resume_rules),
         IN_SCRATCH(the_same_run_twice),
         IN_SCRATCH(the_lock_dies_with_its_process),
         IN_SCRATCH(private_files),
         IN_SCRATCH(other_files),
+        IN_SCRATCH(the_first_form),
         IN_SCRATCH(damaged),
         IN_SCRATCH(no_rights),
         IN_SCRATCH(old_runs_go),
