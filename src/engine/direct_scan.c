@@ -256,6 +256,10 @@ static bool add_rows(struct scanner *s, struct err *err)
  * counted anew, too: its row may be gone by then. */
 static bool settle_rest(struct scanner *s, struct err *err)
 {
+    if (s->check_count && guard_clears(s->w.direct->o.guard, s->w.elastic, s->page->read_at_us)) {
+        s->w.sum.indexed += s->check_count;
+        s->check_count = 0;
+    }
     s->w.sum.rows -= s->again_count + s->check_count;
     s->w.sum.documents -= s->again_count + s->check_count;
     for (size_t i = 0; i < s->again_count; i++)

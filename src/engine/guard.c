@@ -15,9 +15,8 @@ enum {
 
 /* What was known from a moment on. */
 struct known_terms {
-    int64_t since_us; /* on the clock of T */
-    int64_t lowest;   /* 0: not known */
-    int64_t highest;
+    int64_t since_us;       /* on the clock of T */
+    struct elastic_terms t; /* 0: not known */
 };
 
 struct guard {
@@ -63,7 +62,8 @@ struct guard *guard_new(const struct guard_options *o, struct err *err)
     g->max_age_us = g->o.gc_deletes_ms * 1000 / 4;
     if (g->max_age_us > GUARD_MAX_AGE_US)
         g->max_age_us = GUARD_MAX_AGE_US;
-    guard_learn(g, o->lowest_term ? o->lowest_term : o->primary_term, o->primary_term);
+    guard_learn(g, &(struct elastic_terms){o->lowest_term ? o->lowest_term : o->primary_term,
+                                           o->primary_term, 0});
     return g;
 }
 
@@ -111,42 +111,72 @@ void guard_foreign_text(const struct guard *g, int64_t there, char *text, size_t
 /* ---- primary terms -----------------------------------------------------------------------------
  */
 
-static void learn_locked(struct guard *g, int64_t lowest, int64_t highest)
+static const struct elastic_terms nothing_known;
+
+static bool same_terms(const struct elastic_terms *a, const struct elastic_terms *b)
+{
+    return a->lowest == b->lowest && a->highest == b->highest && a->sum == b->sum;
+}
+
+static void learn_locked(struct guard *g, const struct elastic_terms *t)
 {
     struct known_terms *last = g->term_count ? &g->terms[g->term_count - 1] : NULL;
 
-    if (last && last->lowest == lowest && last->highest == highest)
+    /* A uniform one is known whole without its sum. */
+    if (last && t->lowest > 0 && t->lowest == t->highest && last->t.lowest == t->lowest &&
+        last->t.highest == t->highest)
+        last->t.sum = t->sum ? t->sum : last->t.sum;
+    if (last && same_terms(&last->t, t))
         return;
     if (g->term_count == TERMS_KEPT)
         memmove(g->terms, g->terms + 1, --g->term_count * sizeof *g->terms);
     /* What was read before now was read without this knowledge. */
-    g->terms[g->term_count++] = (struct known_terms){clock_version_us(g->o.clock), lowest, highest};
-    atomic_store(&g->due, lowest <= 0);
+    g->terms[g->term_count++] = (struct known_terms){clock_version_us(g->o.clock), *t};
+    atomic_store(&g->due, t->lowest <= 0 || (t->lowest != t->highest && !t->sum));
 }
 
-void guard_learn(struct guard *g, int64_t lowest_term, int64_t highest_term)
+void guard_learn(struct guard *g, const struct elastic_terms *terms)
 {
     pthread_mutex_lock(&g->lock);
-    learn_locked(g, lowest_term, highest_term);
+    learn_locked(g, terms);
     pthread_mutex_unlock(&g->lock);
+}
+
+static const struct known_terms *known_at(const struct guard *g, int64_t read_at_us)
+{
+    for (unsigned i = g->term_count; i-- > 0;)
+        if (g->terms[i].since_us < read_at_us)
+            return &g->terms[i];
+    return NULL;
 }
 
 bool guard_doubts(struct guard *g, int64_t read_at_us, int64_t term)
 {
-    const struct known_terms *known = NULL;
-
     if (!is_versioned(g))
         return false;
     pthread_mutex_lock(&g->lock);
-    for (unsigned i = g->term_count; i-- > 0 && !known;)
-        if (g->terms[i].since_us < read_at_us)
-            known = &g->terms[i];
+    const struct known_terms *known = known_at(g, read_at_us);
     /* Shards of different terms: a shard may have reached the other's since. */
-    bool doubted = !known || known->lowest != known->highest || known->highest != term;
-    if (term > g->terms[g->term_count - 1].highest)
-        learn_locked(g, 0, 0);
+    bool doubted = !known || known->t.lowest != known->t.highest || known->t.highest != term;
+    if (term > g->terms[g->term_count - 1].t.highest)
+        learn_locked(g, &nothing_known);
     pthread_mutex_unlock(&g->lock);
     return doubted;
+}
+
+bool guard_clears(struct guard *g, struct elastic *e, int64_t read_at_us)
+{
+    struct elastic_terms now;
+    struct err err = {0};
+
+    pthread_mutex_lock(&g->lock);
+    const struct known_terms *known = known_at(g, read_at_us);
+    int64_t sum = known ? known->t.sum : 0;
+    pthread_mutex_unlock(&g->lock);
+    if (!sum || !elastic_primary_terms(e, g->index, &now, &err))
+        return false;
+    guard_learn(g, &now);
+    return now.sum == sum;
 }
 
 static bool may_ask(struct guard *g)
@@ -159,7 +189,7 @@ static bool may_ask(struct guard *g)
         g->asking = true;
         g->asked_ms = now;
     } else {
-        learn_locked(g, 0, 0);
+        learn_locked(g, &nothing_known);
     }
     pthread_mutex_unlock(&g->lock);
     return may;
@@ -167,17 +197,17 @@ static bool may_ask(struct guard *g)
 
 void guard_refresh(struct guard *g, struct elastic *e)
 {
-    int64_t lowest = 0, highest = 0;
+    struct elastic_terms terms;
     struct err err = {0};
 
     if (!is_versioned(g) || !may_ask(g))
         return;
-    if (!elastic_primary_terms(e, g->index, &lowest, &highest, &err)) {
+    if (!elastic_primary_terms(e, g->index, &terms, &err)) {
         LOG(LOG_DEBUG, "primary_term_unknown", F_STR("index", g->index), F_STR("error", err.text));
-        lowest = highest = 0;
+        terms = nothing_known;
     }
     pthread_mutex_lock(&g->lock);
-    learn_locked(g, lowest, highest);
+    learn_locked(g, &terms);
     g->asking = false;
     pthread_mutex_unlock(&g->lock);
 }

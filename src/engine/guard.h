@@ -63,8 +63,12 @@ enum guard_conflict guard_conflict(const struct guard *g, int64_t there, int64_t
 void guard_foreign_text(const struct guard *g, int64_t there, char *text, size_t size);
 
 /* The document was created under `term`, from a row read at T: is the row to be looked for once
- * more. Takes notice of the term. */
+ * more, unless guard_clears(). Takes notice of the term. */
 bool guard_doubts(struct guard *g, int64_t read_at_us, int64_t term);
+/* After the answers: does another look show that no shard has started anew since T, so that every
+ * doubt about what was read at T or later is unfounded. For shards of different terms, whose
+ * creates are all doubted: one request for many rows. */
+bool guard_clears(struct guard *g, struct elastic *e, int64_t read_at_us);
 /* Another look at the terms: after every error of the sink. One call at a time goes out; while the
  * terms are not known every create is doubted. */
 void guard_refresh(struct guard *g, struct elastic *e);
@@ -72,7 +76,7 @@ void guard_refresh(struct guard *g, struct elastic *e);
 void guard_renew(struct guard *g, struct elastic *e);
 
 /* For tests: the terms as they are from now on. */
-void guard_learn(struct guard *g, int64_t lowest_term, int64_t highest_term);
+void guard_learn(struct guard *g, const struct elastic_terms *terms);
 
 /*
  * Our clock minus that of a Cassandra node, as far as the time for the question allows to say (0

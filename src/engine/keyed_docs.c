@@ -233,6 +233,20 @@ static bool send(struct keyed *k, struct err *err)
     return ok;
 }
 
+/* Documents that were created under a term that says nothing. */
+static void clear_doubts(struct keyed *k)
+{
+    size_t doubted = 0;
+
+    for (size_t i = 0; keyed_is_versioned(k) && i < k->bulk.count; i++)
+        doubted += k->bulk_docs[i]->state == DOC_CHECK && !k->bulk_docs[i]->ours;
+    if (!doubted || !guard_clears(k->guard, k->elastic, k->oldest_us))
+        return;
+    for (size_t i = 0; i < k->bulk.count; i++)
+        if (k->bulk_docs[i]->state == DOC_CHECK && !k->bulk_docs[i]->ours)
+            keyed_settle(k, k->bulk_docs[i], DOC_INDEXED);
+}
+
 /* Sends the bulk; what may pass stays as it is and is read again in the next pass. */
 static bool send_bulk(struct keyed *k, struct err *err)
 {
@@ -256,6 +270,7 @@ static bool send_bulk(struct keyed *k, struct err *err)
     }
     if (fatal)
         return false;
+    clear_doubts(k);
     if (later.kind == ERR_NONE)
         return true;
     *err = later;

@@ -224,8 +224,12 @@ struct elastic_index {
  * indices, a closed index. */
 bool elastic_index_look(struct elastic *e, const char *name, struct elastic_index *out,
                         bool *exists, struct err *err);
-/* Of the index's shards: one rises when a primary starts anew, and forgets its deletes. */
-bool elastic_primary_terms(struct elastic *e, const char *index, int64_t *lowest, int64_t *highest,
+/* Of the index's shards. One rises when a primary starts anew, and forgets its deletes; none ever
+ * falls: an equal sum says that none has risen. */
+struct elastic_terms {
+    int64_t lowest, highest, sum;
+};
+bool elastic_primary_terms(struct elastic *e, const char *index, struct elastic_terms *out,
                            struct err *err);
 /* definition: JSON, {"settings": ..., "mappings": ...}. ERR_USER when it is there already, or the
  * server refuses it. */

@@ -266,7 +266,7 @@ static void read_index(const struct json *one, const char *name, struct elastic_
 /* The index's entry in the cluster's state: is it open, and the primary terms of its shards. */
 struct terms {
     bool closed;
-    int64_t lowest, highest;
+    struct elastic_terms of;
 };
 
 static bool look_up_terms(struct elastic *e, const char *index, struct terms *out, struct err *err)
@@ -291,24 +291,25 @@ static bool look_up_terms(struct elastic *e, const char *index, struct terms *ou
         json_each (t, terms) {
             if (!elastic_json_i64(t, &value))
                 continue;
-            if (value > out->highest)
-                out->highest = value;
-            if (!out->lowest || value < out->lowest)
-                out->lowest = value;
+            if (value > out->of.highest)
+                out->of.highest = value;
+            if (!out->of.lowest || value < out->of.lowest)
+                out->of.lowest = value;
+            out->of.sum += value;
         }
-    return out->lowest > 0 || err_set(err, ERR_USER, "%s does not tell the primary terms of \"%s\"",
-                                      elastic_url(e), index);
+    return out->of.lowest > 0 ||
+           err_set(err, ERR_USER, "%s does not tell the primary terms of \"%s\"", elastic_url(e),
+                   index);
 }
 
-bool elastic_primary_terms(struct elastic *e, const char *index, int64_t *lowest, int64_t *highest,
+bool elastic_primary_terms(struct elastic *e, const char *index, struct elastic_terms *out,
                            struct err *err)
 {
     struct terms terms = {0};
 
     if (!look_up_terms(e, index, &terms, err))
         return false;
-    *lowest = terms.lowest;
-    *highest = terms.highest;
+    *out = terms.of;
     return true;
 }
 
@@ -335,8 +336,8 @@ bool elastic_index_look(struct elastic *e, const char *name, struct elastic_inde
     read_index(one, name, &index);
     if (!look_up_terms(e, index.name, &terms, err))
         return false;
-    index.primary_term = terms.highest;
-    index.lowest_term = terms.lowest;
+    index.primary_term = terms.of.highest;
+    index.lowest_term = terms.of.lowest;
     if (terms.closed)
         return err_set(err, ERR_USER, "index \"%s\" is closed; open it first", index.name);
     *exists = true;

@@ -23,11 +23,11 @@ static struct clock test_clock;
 
 /* ---- the servers */
 
-static int64_t term_low, term_high;
+static int64_t term_low, term_high, term_sum;
 static unsigned asked;
 static bool term_fails;
 
-bool elastic_primary_terms(struct elastic *e, const char *index, int64_t *lowest, int64_t *highest,
+bool elastic_primary_terms(struct elastic *e, const char *index, struct elastic_terms *out,
                            struct err *err)
 {
     (void)e;
@@ -35,8 +35,7 @@ bool elastic_primary_terms(struct elastic *e, const char *index, int64_t *lowest
     asked++;
     if (term_fails)
         return err_set(err, ERR_RETRY, "no answer");
-    *lowest = term_low;
-    *highest = term_high;
+    *out = (struct elastic_terms){term_low, term_high, term_sum ? term_sum : term_low + term_high};
     return true;
 }
 
@@ -102,6 +101,7 @@ static int setup(void **state)
     now_us = 1000000000000000;
     test_clock = (struct clock){.wall_us = now, .mono_us = now};
     term_low = term_high = 1;
+    term_sum = 0;
     asked = 0;
     term_fails = false;
     return 0;
@@ -267,6 +267,27 @@ static void shards_of_different_terms(void **state)
     assert_true(guard_doubts(g, read_now(), 2));
 }
 
+/* Every create is doubted; one look at the end tells that no shard has started anew. */
+static void doubts_are_cleared(void **state)
+{
+    (void)state;
+    term_high = 3;
+    AUTO(guard) struct guard *g = open_guard(VERSIONING_READ_TIME, -1);
+    int64_t t = read_now();
+    assert_false(guard_clears(g, NULL, t)); /* how many there are is not known yet */
+    guard_renew(g, NULL);
+    assert_int_equal(asked, 1);
+    assert_false(guard_clears(g, NULL, t));
+    t = read_now();
+    assert_true(guard_doubts(g, t, 1));
+    assert_true(guard_clears(g, NULL, t));
+    term_sum = 5; /* one between the lowest and the highest has risen */
+    assert_false(guard_clears(g, NULL, t));
+    assert_true(guard_clears(g, NULL, read_now()));
+    term_fails = true;
+    assert_false(guard_clears(g, NULL, read_now()));
+}
+
 static void many_changes(void **state)
 {
     AUTO(guard) struct guard *g = open_guard(VERSIONING_READ_TIME, -1);
@@ -274,7 +295,7 @@ static void many_changes(void **state)
 
     (void)state;
     for (int64_t i = 2; i < 100; i++)
-        guard_learn(g, i, i);
+        guard_learn(g, &(struct elastic_terms){i, i, i});
     assert_true(guard_doubts(g, t, 1));
     assert_false(guard_doubts(g, read_now(), 99));
 }
@@ -339,11 +360,17 @@ static void clock_skew(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        T(age),           T(deletes_that_are_forgotten_at_once),
-        T(conflicts),     T(terms),
-        T(terms_unknown), T(nothing_new_at_an_error),
-        T(many_changes),  T(shards_of_different_terms),
-        T(clock_skew),    T(others_doubt_nothing),
+        T(age),
+        T(deletes_that_are_forgotten_at_once),
+        T(conflicts),
+        T(terms),
+        T(terms_unknown),
+        T(nothing_new_at_an_error),
+        T(many_changes),
+        T(shards_of_different_terms),
+        T(doubts_are_cleared),
+        T(clock_skew),
+        T(others_doubt_nothing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
