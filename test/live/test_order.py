@@ -13,6 +13,7 @@ HOUR_US = 3600 * 1000000
 @pytest.fixture(scope="module")
 def table(db, keyspace):
     db.execute(f"CREATE TABLE {keyspace}.thing (id text PRIMARY KEY, v text)", timeout=60)
+    db.execute(f"CREATE TABLE {keyspace}.wide (p text, c int, s text STATIC, v text, PRIMARY KEY (p, c))", timeout=60)
     return f"{keyspace}.thing"
 
 
@@ -20,10 +21,13 @@ def table(db, keyspace):
 def served(tmp_path, program, cassandra, elastic, table, index, request):
     """serve with the versioning of the test's parameter; `before` hooks of its proxy."""
     keyspace, name = table.split(".")
-    elastic.create(index)
+    elastic.create(index, settings={"number_of_shards": 3})
     path = tmp_path / "thing.yaml"
-    path.write_text(f"object: thing\nsource: {{keyspace: {keyspace}, table: {name}}}\ntarget: {{index: {index}}}\n"
-                    f"nulls: omit\nversioning: {request.param}\n")
+    versioning, _, more = request.param.partition(" ")
+    if "wide" in more:
+        name, more = "wide", more.replace("wide", "")
+    path.write_text(f"object: thing\nsource: {{keyspace: {keyspace}, table: {name}}}\ntarget: {{index: {index}{more}}}\n"
+                    f"nulls: omit\nversioning: {versioning}\n")
     hooks = []
     proxy = Proxy(elastic.url, lambda *step: [hook(*step) for hook in hooks]).start()
     port = free_port()
@@ -208,3 +212,30 @@ def test_index_that_forgets_deletes_at_once(program, cassandra, elastic, table, 
     path.write_text(f"object: thing\nsource: {{keyspace: {keyspace}, table: {name}}}\ntarget: {{index: {index}}}\nversioning: read_time\n")
     result = program.run(*flags(cassandra, elastic.url, free_port(), path), timeout=30)
     assert result.code == 2 and "index.gc_deletes" in result.err, result
+
+
+@pytest.mark.parametrize("served", ["read_time wide", "sequence wide", "none wide"], indirect=True)
+def test_partition_with_static_columns_only(served, db, table, elastic, index):
+    """Its id is the partition key; with its first row it is no document of its own any more."""
+    wide = table.replace("thing", "wide")
+    p = index[-6:]
+    db.execute(f"INSERT INTO {wide} (p, s) VALUES (%s, 'x')", [p])
+    assert served.sync("thing", [p]) == {p: True}
+    assert elastic.docs(index) == {p: {"p": p, "s": "x"}}
+    db.execute(f"INSERT INTO {wide} (p, c, v) VALUES (%s, 1, 'y')", [p])
+    assert served.sync("thing", [p]) == {p: True}
+    assert elastic.docs(index)[f"{p}:1"] == {"p": p, "c": 1, "s": "x", "v": "y"}
+
+
+@pytest.mark.parametrize("served", ['read_time wide, routing: "{v}"', 'sequence wide, routing: "{p}"'], indirect=True)
+def test_routing(served, db, table, elastic, index, request):
+    wide = table.replace("thing", "wide")
+    p = index[-6:]
+    db.execute(f"INSERT INTO {wide} (p, c, v) VALUES (%s, 1, 'y')", [p])
+    assert served.sync("thing", [p]) == {p: True}
+    routing = "y" if "{v}" in request.node.callspec.params["served"] else p
+    assert elastic.call("GET", f"/{index}/_doc/{p}:1?routing={routing}")[1]["_routing"] == routing
+    db.execute(f"UPDATE {wide} SET v = 'y', s = 'z' WHERE p = %s AND c = 1", [p])
+    assert served.sync("thing", [p]) == {p: True}
+    assert elastic.call("GET", f"/{index}/_doc/{p}:1?routing={routing}")[1]["_source"]["s"] == "z"
+    assert len(elastic.docs(index)) == 1
