@@ -28,7 +28,8 @@ static const char *const top_words[] = {
 static const char *const top_later[] = {"extends", "where", "rows", "missing", NULL};
 static const char *const source_words[] = {"keyspace", "table", "key", "columns", NULL};
 static const char *const source_later[] = {"where", "rows", NULL};
-static const char *const target_words[] = {"index", "id", "type", "routing", "pipeline", NULL};
+static const char *const target_words[] = {"index",    "id",         "type", "routing",
+                                           "pipeline", "definition", NULL};
 static const char *const step_words[] = {"copy", "const", "drop", NULL};
 static const char *const step_later[] = {"parse_json", "parse_json_values",
                                          "to_json",    "lookup",
@@ -293,6 +294,20 @@ static bool read_source(struct tree *t, const yaml_node_t *n, struct mapping *m,
     return m->table.name || fail(t, n, err, "source has no table");
 }
 
+/* A file named in a mapping is looked for beside it. */
+static bool set_definition_path(const struct tree *t, const yaml_node_t *n, struct mapping *m,
+                                struct err *err)
+{
+    const char *name = m->definition.name;
+    const char *slash = strrchr(t->path, '/');
+
+    if (!name || name[0] == '/' || !slash)
+        return true;
+    AUTO_STR char *path = xsprintf("%.*s%s", (int)(slash + 1 - t->path), t->path, name);
+    m->definition.name = arena_strndup(&m->mem, path, strlen(path));
+    return m->definition.name || too_large(t, n, err);
+}
+
 static bool read_target(struct tree *t, const yaml_node_t *n, struct mapping *m, struct err *err)
 {
     if (!want_map(t, n, "target", err))
@@ -300,8 +315,8 @@ static bool read_target(struct tree *t, const yaml_node_t *n, struct mapping *m,
     each_pair(pair, n)
     {
         const yaml_node_t *key = node(t, pair->key), *value = node(t, pair->value);
-        struct mapping_name *const places[] = {&m->index, &m->id, &m->type, &m->routing,
-                                               &m->pipeline};
+        struct mapping_name *const places[] = {&m->index,   &m->id,       &m->type,
+                                               &m->routing, &m->pipeline, &m->definition};
         if (!check_word(t, key, "key of target", scalar(key), target_words, none, err))
             return false;
         for (size_t i = 0; target_words[i]; i++)
@@ -311,6 +326,8 @@ static bool read_target(struct tree *t, const yaml_node_t *n, struct mapping *m,
     }
     if (!m->index.name)
         return fail(t, n, err, "target has no index");
+    if (!set_definition_path(t, n, m, err))
+        return false;
     if (strpbrk(m->index.name, "/\\*?\"<>| ,#") || strchr("-_+.", m->index.name[0]))
         return mapping_error(m, m->index.at, err, "\"%.60s\" is no name for an index or alias",
                              m->index.name);
@@ -768,7 +785,7 @@ struct mapping *mapping_default(const struct schema *s, const char *index)
     m->object = arena_strndup(&m->mem, s->table, strlen(s->table));
     m->keyspace.name = arena_strndup(&m->mem, s->keyspace, strlen(s->keyspace));
     m->table.name = m->object;
-    m->index.name = arena_strndup(&m->mem, index, strlen(index));
+    m->index.name = index ? arena_strndup(&m->mem, index, strlen(index)) : NULL;
     m->omit_nulls = true;
     m->versioning = VERSIONING_READ_TIME;
     /* An id names a row: the whole primary key. */

@@ -75,10 +75,11 @@ struct mapping {
     struct mapping_names
         select; /* the columns that a string id is a value of, in order; may be empty: the
                    whole primary key when it is one column, else the partition key */
-    struct mapping_name index;
-    struct mapping_name type;     /* of Elasticsearch 6; name NULL: _doc */
-    struct mapping_name routing;  /* template like id, of any column; name NULL: none */
-    struct mapping_name pipeline; /* of ingest; name NULL: none */
+    struct mapping_name index;      /* name NULL: a file, where fields may have any name */
+    struct mapping_name type;       /* of Elasticsearch 6; name NULL: _doc */
+    struct mapping_name routing;    /* template like id, of any column; name NULL: none */
+    struct mapping_name pipeline;   /* of ingest; name NULL: none */
+    struct mapping_name definition; /* path of a JSON file that makes the index; name NULL: none */
     struct mapping_name id; /* template such as "{batchId}_{userId}"; name NULL: the default _id */
     struct mapping_pairs rename;
     bool omit_nulls;
@@ -93,7 +94,8 @@ struct mapping {
 };
 
 /* Every column under its own name, null cells left out, the default _id, by time of reading. Its
- * path is "": it comes from no file. `s` and `index` are copied from. */
+ * path is "": it comes from no file. `s` and `index` are copied from; index NULL: for a
+ * file. */
 struct mapping *mapping_default(const struct schema *s, const char *index);
 /* Only these columns, for a mapping of no file. ERR_USER: one twice. */
 bool mapping_set_columns(struct mapping *m, const char *const *columns, struct err *err);

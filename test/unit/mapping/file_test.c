@@ -183,6 +183,27 @@ static void no_file(void **state)
     assert_string_equal(err.text, "/nowhere/x.yaml: No such file or directory");
 }
 
+/* Files named in a mapping are beside it. */
+static void definition_of_the_index(void **state)
+{
+    static const struct {
+        const char *said, *path;
+    } cases[] = {{"t.index.json", TEST_DATA "/t.index.json"},
+                 {"/a/t.index.json", "/a/t.index.json"}};
+
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct err err;
+        char text[256];
+        snprintf(text, sizeof text,
+                 "object: x\nsource: {table: t}\ntarget: {index: i, definition: %s}\n",
+                 cases[i].said);
+        AUTO(mapping) struct mapping *m = parse(text, &err);
+        assert_string_equal(err.text, "");
+        assert_string_equal(m->definition.name, cases[i].path);
+    }
+}
+
 static void profiles_load(void **state)
 {
     static const char *const paths[] = {"/../../profiles/sunbird/batch.yaml",
@@ -204,8 +225,13 @@ static void profiles_load(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(whole_file), cmocka_unit_test(defaults), cmocka_unit_test(dictionary),
-        cmocka_unit_test(mistakes),   cmocka_unit_test(no_file),  cmocka_unit_test(profiles_load),
+        cmocka_unit_test(whole_file),
+        cmocka_unit_test(defaults),
+        cmocka_unit_test(dictionary),
+        cmocka_unit_test(mistakes),
+        cmocka_unit_test(no_file),
+        cmocka_unit_test(profiles_load),
+        cmocka_unit_test(definition_of_the_index),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
