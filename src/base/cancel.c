@@ -34,3 +34,10 @@ void cancel_fire(struct cancel *c, int level)
         (void)n; /* full means it is readable already */
     }
 }
+
+void cancel_take_back(struct cancel *c)
+{
+    int level = 1;
+
+    atomic_compare_exchange_strong(&c->fired, &level, 0);
+}

@@ -19,6 +19,8 @@ void cancel_fini(struct cancel *c);
 /* Level 1: finish what is in flight. Level 2: stop now; only then the descriptor becomes readable.
  * Async-signal-safe. */
 void cancel_fire(struct cancel *c, int level);
+/* What was fired to end one attempt is over before the next; level 2 stays. */
+void cancel_take_back(struct cancel *c);
 static inline int cancel_level(struct cancel *c)
 {
     return c ? atomic_load_explicit(&c->fired, memory_order_relaxed) : 0;

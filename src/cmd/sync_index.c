@@ -7,8 +7,10 @@
 #include "base/log.h"
 #include "base/text.h"
 #include "cmd/connect.h"
+#include "cmd/sync_columns.h"
 #include "cmd/sync_index.h"
 #include "engine/direct.h"
+#include "sink/elastic_ask.h"
 
 enum { LOOK_MS = 100 };
 
@@ -118,16 +120,8 @@ static bool load_document(struct direct_sync *d, struct err *err)
     return d->doc.plan != NULL;
 }
 
-/* An index keeps the mode it was made for: versions of two kinds can't be compared. */
 static bool check_index(struct direct_sync *d, struct err *err)
 {
-    const char *mode = mapping_versioning_word(plan_versioning(d->doc.plan));
-
-    if (d->index.versioning[0] && strcmp(d->index.versioning, mode) != 0)
-        return err_set(err, ERR_USER,
-                       "index %s was made for versioning %s, the mapping says %s; one of them must "
-                       "change (a new index for another mode)",
-                       d->index.name, d->index.versioning, mode);
     return !d->index.write_blocked ||
            err_set(err, ERR_USER,
                    "index %s is blocked for writing (index.blocks.*); take the block away first",
@@ -154,11 +148,49 @@ static bool open_index(struct direct_sync *d, struct err *err)
                    name, d->doc.schema->keyspace, d->doc.schema->table, name);
 }
 
+/* What earlier runs did counts more than what the index was made for: somebody has decided. */
+static bool check_versioning(struct direct_sync *d, const char *uuid, const char *mode,
+                             struct err *err)
+{
+    AUTO_STR char *noted = NULL;
+
+    if (!journal_target(d->s->journal, uuid, &noted, err))
+        return false;
+    const char *known = noted ? noted : d->index.versioning;
+    if (!known[0] || !strcmp(known, mode) || d->s->config->sync.change_versioning)
+        return true;
+    return err_set(err, ERR_USER,
+                   "index %s %s versioning %s, this run would use %s, and their versions can't be "
+                   "compared: take a new index, or, when no run under %s is at work any more, "
+                   "--change-versioning (documents whose versions are later stay as they are)",
+                   d->index.name, noted ? "was written under" : "was made for", known, mode, known);
+}
+
+bool direct_sync_begin(struct direct_sync *d, const char *more_identity, struct err *err)
+{
+    const char *mode = mapping_versioning_word(plan_versioning(d->doc.plan));
+    char uuid[ELASTIC_UUID_BYTES];
+
+    if (!d->s->journal)
+        d->s->journal = connect_journal(d->s->config, d->s->ctx, false, err);
+    return d->s->journal && elastic_index_uuid(d->admin, d->index.name, uuid, err) &&
+           check_versioning(d, uuid, mode, err) &&
+           (d->s->run || sync_begin(d->s, more_identity, err)) &&
+           journal_note_target(d->s->journal, uuid, mode, d->s->id, err);
+}
+
 char *direct_sync_identity(const struct direct_sync *d)
 {
-    return xsprintf("table=%s.%s\nindex=%s\nmapping=%s\n", d->doc.schema->keyspace,
-                    d->doc.schema->table, d->index.name,
-                    d->doc.mapping->path ? d->doc.mapping->path : "");
+    struct buf text;
+
+    buf_init(&text, 16 << 20);
+    buf_printf(&text, "table=%s.%s\nindex=%s\nmapping=%s\n", d->doc.schema->keyspace,
+               d->doc.schema->table, d->index.name,
+               d->doc.mapping->path ? d->doc.mapping->path : "");
+    sync_columns_identity(&d->doc, &text);
+    char *identity = xstrdup(buf_cstr(&text));
+    buf_fini(&text);
+    return identity;
 }
 
 static bool open_guard(struct direct_sync *d, struct err *err)
@@ -174,6 +206,7 @@ static bool open_guard(struct direct_sync *d, struct err *err)
             .max_skew_us = c->sync.max_skew_ms * 1000,
             .gc_deletes_ms = d->index.gc_deletes_ms,
             .primary_term = d->index.primary_term,
+            .lowest_term = d->index.lowest_term,
         },
         err);
     if (!d->guard)
@@ -237,17 +270,38 @@ static int verdict(const struct direct_counts *c, const struct err *err)
     return c->failed || c->unread_ranges ? EXIT_SOME_FAILED : EXIT_DONE;
 }
 
-static bool sync_table(struct direct_sync *d, int *exit_code, struct err *err)
+/* A run whose columns are gone: nothing can go on with it. */
+static bool give_up_run(struct direct_sync *d, const struct direct_counts *counts, int exit_code,
+                        struct err *err)
+{
+    struct buf json;
+
+    buf_init(&json, 64 << 10);
+    counts_json(d, &json, counts, exit_code);
+    err_clear(err);
+    bool ok = sync_end(d->s, buf_cstr(&json), exit_code, err);
+    buf_fini(&json);
+    return ok;
+}
+
+/* again: a column was dropped; the run is ended, another one has to begin from the start. */
+static bool sync_table(struct direct_sync *d, int *exit_code, bool *again, struct err *err)
 {
     struct direct_counts counts = {0};
     struct buf text;
     struct buf json;
 
     AUTO_STR char *more = direct_sync_identity(d);
-    if (!sync_begin(d->s, more, err))
+    if (!direct_sync_begin(d, more, err))
         return false;
     bool ok = run_direct(d, &counts, err);
     *exit_code = verdict(&counts, err);
+    *again = !ok && err->kind == ERR_USER &&
+             sync_columns_lost(&d->doc, d->s->cluster, &d->s->ctx->clock);
+    if (*again)
+        return give_up_run(d, &counts, *exit_code, err);
+    if (ok)
+        sync_columns_warn_added(&d->doc, d->s->cluster);
     buf_init(&text, 64 << 10);
     buf_init(&json, 64 << 10);
     counts_json(d, &json, &counts, *exit_code);
@@ -266,6 +320,16 @@ static bool sync_table(struct direct_sync *d, int *exit_code, struct err *err)
     return err->kind == ERR_NONE;
 }
 
+static bool plan_document(struct direct_sync *d, struct err *err)
+{
+    return load_document(d, err) && direct_sync_open_index(d, err);
+}
+
+bool direct_sync_open_index(struct direct_sync *d, struct err *err)
+{
+    return open_index(d, err) && open_guard(d, err);
+}
+
 bool direct_sync_open(struct direct_sync *d, struct err *err)
 {
     struct sync *s = d->s;
@@ -273,16 +337,33 @@ bool direct_sync_open(struct direct_sync *d, struct err *err)
     if (!config_need(s->config, "elastic.url", err))
         return false;
     s->cluster = connect_cassandra(s->config, s->ctx, err);
-    return s->cluster && load_document(d, err) && open_index(d, err) && open_guard(d, err);
+    return s->cluster && plan_document(d, err);
+}
+
+/* Everything anew but what is connected to Cassandra. */
+static bool plan_again(struct direct_sync *d, struct err *err)
+{
+    struct sync *s = d->s;
+
+    direct_sync_fini(d);
+    *d = (struct direct_sync){.s = s};
+    journal_close(TAKE(s->journal));
+    cancel_take_back(&s->ctx->cancel);
+    return plan_document(d, err);
 }
 
 bool sync_index(struct sync *s, int *exit_code, struct err *err)
 {
     struct direct_sync d = {.s = s};
-    bool ids = s->config->ids.file != NULL;
-    bool ok = direct_sync_open(&d, err) &&
-              (ids ? sync_index_ids(&d, exit_code, err) : sync_table(&d, exit_code, err));
+    bool again = false;
+    bool ok = direct_sync_open(&d, err);
 
+    if (ok && s->config->ids.file)
+        ok = sync_index_ids(&d, exit_code, err);
+    else if (ok)
+        do
+            ok = (!again || plan_again(&d, err)) && sync_table(&d, exit_code, &again, err);
+        while (ok && again);
     direct_sync_fini(&d);
     return ok;
 }

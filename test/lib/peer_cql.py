@@ -497,6 +497,10 @@ class Table:
         for r in self.rows:
             r[name] = None
 
+    def drop_column(self, name):
+        """As a server does: statements that name it are forgotten by the ring, see Ring.forget()."""
+        del self.columns[name]
+
 
 # ---------------------------------------------------------------- CQL text
 
@@ -570,7 +574,8 @@ class Parser:
 class Select:
     """A parsed SELECT, bound to its table."""
 
-    def __init__(self, cql, find_table):
+    def __init__(self, cql, find_table, now=time.time):
+        self.now = now
         p = Parser(cql)
         p.expect("SELECT")
         p.accept("JSON")
@@ -617,6 +622,9 @@ class Select:
             if text.lower() == "count":
                 p.at += 3
                 return ("count",)
+            if text.lower() == "tounixtimestamp":  # of now()
+                p.at += 5
+                return ("now",)
             sel = (text.lower(), p.idents())
         else:
             sel = ("column", p.ident())
@@ -638,6 +646,8 @@ class Select:
             return [(c.name, c.type, lambda r, n=c.name: r[n]) for c in t.key + t.clustering + rest]
         if sel[0] == "count":
             return [("count", Type("bigint"), None)]
+        if sel[0] == "now":
+            return [("system.tounixtimestamp(system.now())", Type("timestamp"), lambda r: struct.pack(">q", int(self.now() * 1000)))]
         alias = sel[2] if len(sel) > 2 else None
         if sel[0] == "column":
             c = self.column(sel[1])
@@ -1188,7 +1198,7 @@ class Node:
         conn.framed = conn.version >= 5
 
     def statement(self, cql):
-        return Select(cql, lambda ks, name: self.ring.find_table(self, ks, name))
+        return Select(cql, lambda ks, name: self.ring.find_table(self, ks, name), lambda: time.time() + self.ring.clock_ahead)
 
     def metadata(self, st, version):
         t = st.table
@@ -1296,6 +1306,7 @@ class Ring:
         self.authenticator, self.partitioner, self.extra_versions = authenticator, partitioner, list(extra_versions)
         self.schema_version, self.salt, self.conn_count, self.cluster = uuid.uuid4(), 0, 0, "Flow test"
         self.keyspaces, self.tables, self.types, self.views = {}, {}, {}, []
+        self.clock_ahead = 0  # seconds
         self.ever_prepared, self.rules, self.requests, self.tls_errors, self.faults = {}, [], [], [], []
         self.changed, self.trips, self.answers, self.logged_in_trip, self.port = threading.Condition(), 0, 0, 0, 0
         step = 2**64 // (nodes * vnodes)
@@ -1326,6 +1337,12 @@ class Ring:
         self.keyspaces.get(ks) or self.keyspace(ks)
         t = self.tables[ks, name] = Table(ks, name, columns, key, clustering, static, self.types.get(ks), **more)
         return t.put(rows)
+
+    def forget(self, match):
+        """Every node forgets the prepared statements that match."""
+        for node in self.nodes:
+            node.prepared = {i: st for i, st in node.prepared.items() if not re.search(match, st.cql)}
+        self.schema_version = uuid.uuid4()
 
     def on(self, op, match=None, do=None, times=1, skip=0, where=None):
         """The next rule for requests of this opcode whose statement matches the pattern: see Rule."""

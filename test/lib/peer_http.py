@@ -285,12 +285,14 @@ class Elastic(HttpPeer):
 
     indices  {index: {id: document}}, a document being {"_source", "_version", "_seq_no", "_primary_term"};
     item_script  function(action, meta, source) -> None or an item's answer: faults of single items
+    blocks       what the cluster's state says of blocks; health: its status
     """
 
     def __init__(self, version="7.17.28", **more):
         super().__init__(**more)
         self.version, self.indices, self.deleted, self.meta = version, {}, {}, {}
         self.aliases, self.seq, self.terms, self.lock, self.item_script = {}, {}, {}, threading.RLock(), None
+        self.blocks, self.health = {}, "green"
 
     def index(self, name, **meta):
         self.indices.setdefault(name, {})
@@ -359,11 +361,11 @@ class Elastic(HttpPeer):
 
     def cluster(self, parts):
         if parts[1:2] == ["health"]:
-            return Reply(200, {"cluster_name": "flow", "status": "green", "timed_out": False, "number_of_nodes": 1})
+            return Reply(200, {"cluster_name": "flow", "status": self.health, "timed_out": False, "number_of_nodes": 1})
         indices = {n: {"primary_terms": {"0": t}, "state": "open", "settings": {"index": self.meta[n].get("settings", {})},
                        "aliases": [a for a, i in self.aliases.items() if i == n], "mappings": {"_doc": self.meta[n].get("mappings", {})}}
                    for n, t in self.terms.items()}
-        return Reply(200, {"cluster_name": "flow", "cluster_uuid": "u", "metadata": {"indices": indices}})
+        return Reply(200, {"cluster_name": "flow", "cluster_uuid": "u", "metadata": {"indices": indices}, "blocks": self.blocks})
 
     def about_index(self, req, parts):
         name = self.real(parts[0])
@@ -412,6 +414,8 @@ class Elastic(HttpPeer):
             if len(str(meta.get("_id", "")).encode()) > 512:
                 return self.problem(400, "action_request_validation_exception", "id is too long")
             answer = self.item_script and self.item_script(action, meta, source)
+            if answer:
+                answer = dict({"_index": meta.get("_index") or default, "_id": meta["_id"]}, **answer)
             items.append({action: answer or self.write(meta.get("_index") or default, action, meta, source)})
         errors = any("error" in i for item in items for i in item.values())
         return Reply(200, {"took": 1, "errors": errors, "items": items})

@@ -22,9 +22,13 @@ static void only_the_second_level_wakes_up(void **state)
     cancel_fire(&c, 1);
     assert_int_equal(cancel_level(&c), 1);
     assert_int_equal(is_readable(&c), 0);
+    cancel_take_back(&c);
+    assert_int_equal(cancel_level(&c), 0);
+    cancel_fire(&c, 1);
     cancel_fire(&c, 2);
     assert_int_equal(is_readable(&c), 1);
     cancel_fire(&c, 1); /* never back */
+    cancel_take_back(&c);
     assert_int_equal(cancel_level(&c), 2);
     assert_int_equal(is_readable(&c), 1);
     assert_int_equal(cancel_level(NULL), 0);

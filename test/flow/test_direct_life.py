@@ -1,0 +1,317 @@
+"""Direct sync's life: killed, stopped, started twice, gone on with; and a table that changes under it."""
+import re
+import signal
+import threading
+
+import peer_cql
+import peer_http
+import pytest
+from direct import Direct, problem
+from flow import QUICK, says
+from peer_http import Reply
+from program import wait_for_text
+
+SCAN = r'"items".*token\('
+
+
+@pytest.fixture
+def elastic():
+    with peer_http.Elastic() as e:
+        e.stop()
+        yield e
+
+
+@pytest.fixture
+def direct(program, make_ring, elastic):
+    return Direct(program, make_ring(page_rows=10), elastic)
+
+
+class Step:
+    """Holds the request number `at` of those that the run makes once it has begun, before or after its work is done."""
+
+    def __init__(self, direct, at, after=False):
+        self.at, self.after, self.count, self.lock = at, after, 0, threading.Lock()
+        self.here, self.go, self.direct = threading.Event(), threading.Event(), direct
+        direct.ring.on("EXECUTE", r'"items"', do=peer_cql.call(lambda r: self.step() and self.wait()), times=None)
+        direct.elastic.always = self.http
+
+    def step(self):
+        with self.lock:
+            self.count += 1
+            return self.count == self.at
+
+    def wait(self):
+        self.here.set()
+        self.go.wait(20)
+
+    def http(self, req):
+        if not re.search("_bulk|_mget", req.path) or not self.step():
+            return None
+        answer = self.direct.elastic.usual(req) if self.after else None
+        self.wait()
+        return answer
+
+    def end(self):
+        self.go.set()
+        self.direct.ring.rules.clear()
+        self.direct.elastic.always = None
+
+
+def kill_at(direct, at, after=False, **more):
+    """Starts it, kills it when it is at that step. False: it had come to its end before."""
+    step = Step(direct, at, after)
+    p = direct.start("--workers", 1, "--progress", "none", **more)
+    while p.poll() is None and not step.here.wait(0.01):
+        pass
+    if step.here.is_set():
+        direct.program.kill(p)
+        step.end()
+        return True
+    step.end()
+    result = direct.program.finish(p)
+    assert result.code == 0, result
+    return False
+
+
+@pytest.mark.parametrize("mode", ["read_time", "sequence"])
+@pytest.mark.parametrize("after", [False, True])
+def test_killed_at_every_step(direct, mode, after):
+    """Each of its requests is its last one, in a run of its own: the rest is done by the same command, every row is counted once."""
+    direct.table.delete()
+    direct.table.put([("i%04d" % i, "v%d" % i) for i in range(25)])
+    for at in range(1, 200):
+        direct.elastic.indices["items"].clear()
+        direct.elastic.deleted["items"].clear()
+        if not kill_at(direct, at, after, versioning=mode):
+            break
+        c = direct.ok(versioning=mode)
+        assert c["rows"] == c["documents"] == 25 and c["failed"] == 0, (at, c)
+        direct.same()
+    assert at > 8
+
+
+@pytest.mark.parametrize("mode", ["read_time", "sequence"])
+def test_killed_again_and_again(direct, mode):
+    """Every run dies after so many steps of its own; work that is acknowledged and journalled is not done again."""
+    for n in range(60):
+        if not kill_at(direct, (4 if mode == "read_time" else 40) + n % 5, n % 2 == 0, versioning=mode):
+            break
+    assert 2 < n < 59
+    direct.same()
+    assert direct.ok("--fresh", versioning=mode)["rows"] == 60
+    sent = [line for b in direct.bulks() for line in b.body.split(b"\n") if b'"v":' in line]
+    assert len(sent) < 60 * 4
+
+
+def test_what_was_deleted_between_stays_deleted(direct):
+    assert kill_at(direct, 9, True)
+    direct.table.delete(id="i0001")
+    direct.ok()
+    left = direct.elastic.sources("items")
+    left.pop("i0001", None)  # it was written before: `verify` finds it, not a sync
+    assert left == direct.rows()
+
+
+def test_the_summary_says_that_it_went_on(direct):
+    assert kill_at(direct, 9, True)
+    says(direct.run(json_=False), r"\(went on\)", r"rows +60", "event=resume", code=0)
+    says(direct.run(json_=False), code=0)  # a finished run is not gone on with
+    assert "(went on)" not in direct.run(json_=False).out
+
+
+def test_other_settings_make_another_run(direct):
+    assert kill_at(direct, 9, True)
+    assert "event=resume" not in direct.run(versioning="none").err
+    assert "event=resume" in direct.run("--workers", 3, "--max-docs-per-s", 5000, "--memory", "9MiB").err
+
+
+def test_an_edited_mapping_makes_another_run(direct):
+    """The same file name is not the same mapping."""
+    assert kill_at(direct, 9, True, versioning="read_time")
+    c = direct.ok(versioning="read_time", more="steps:\n  - const: {w: new}\n")
+    assert c["rows"] == 60
+    assert all(d["w"] == "new" for d in direct.elastic.sources("items").values())
+
+
+def test_started_over(direct):
+    assert kill_at(direct, 9, True)
+    result = direct.run("--fresh")
+    assert result.code == 0 and "event=resume" not in result.err and result.counts["rows"] == 60
+    direct.same()
+
+
+def test_two_at_once(direct):
+    step = Step(direct, 5)
+    p = direct.start()
+    assert step.here.wait(10)
+    says(direct.run(), r"\b%d\b" % p.pid, code=2)
+    step.end()
+    assert direct.program.finish(p).code == 0
+    direct.same()
+
+
+# --- Ctrl-C ------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("mode", ["read_time", "sequence"])
+def test_ctrl_c(direct, number, mode):
+    """What is in flight is finished and journalled: not sent again by the next run."""
+    step = Step(direct, 6)
+    p = direct.start("--workers", 1, json_=False, versioning=mode)
+    assert step.here.wait(10)
+    p.send_signal(number)
+    threading.Timer(0.2, step.end).start()
+    result = says(direct.program.finish(p), "not finished", "run the same command again", code=130)
+    done = int(re.search(r"documents +(\d+)", result.out)[1])
+    assert 0 < done < 60
+    before = len(direct.bulks())
+    c = direct.ok("--workers", 1, versioning=mode)
+    assert c["rows"] == 60
+    direct.same()
+    sent = sum(b.body.count(b'{"_id":') for b in direct.bulks()[before:])
+    assert sent == 60 - done
+
+
+def test_ctrl_c_twice(direct):
+    """Now: an answer that does not come is not waited for."""
+    direct.on_bulk(Reply(fault="hang"), each=True)
+    p = direct.start(json_=False)
+    direct.elastic.wait_for(lambda calls: any(c.path.endswith("_bulk") for c in calls))
+    p.send_signal(signal.SIGINT)
+    with pytest.raises(Exception):
+        p.wait(0.5)
+    p.send_signal(signal.SIGINT)
+    p.wait(2)
+    says(direct.program.finish(p), "run the same command again", code=130)
+    direct.elastic.always = None
+    assert direct.ok()["rows"] == 60
+    direct.same()
+
+
+@pytest.mark.parametrize("where", ["back-off", "rate", "block"])
+def test_ctrl_c_while_it_waits(direct, where):
+    flags = []
+    if where == "rate":
+        flags = ["--max-docs-per-s", 1]
+    elif where == "back-off":
+        direct.on_bulk(problem(503, "x"), each=True)
+    else:
+        direct.elastic.item_script = lambda a, m, s: {"status": 403, "error": {"type": "cluster_block_exception", "reason": "r"}}
+        direct.elastic.blocks = {"indices": {"items": {"8": {"description": "index write (api)", "levels": ["write"]}}}}
+    p = direct.start(*flags, json_=False)
+    direct.elastic.wait_for(lambda calls: sum(c.path.endswith("_bulk") for c in calls) >= 1)
+    try:
+        p.wait(0.8)
+    except Exception:
+        pass
+    p.send_signal(signal.SIGINT)
+    p.wait(3)
+    says(direct.program.finish(p), "run the same command again", code=130)
+    direct.elastic.always = direct.elastic.item_script = None
+    direct.elastic.blocks = {}
+    assert direct.ok()["rows"] == 60
+    direct.same()
+
+
+# --- Cassandra ---------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("mode", ["read_time", "sequence"])
+@pytest.mark.parametrize("do", ["overloaded", "timeout", "unavailable", "close", "reset", "half", "bootstrapping", "unprepared"])
+def test_cassandra_stumbles(direct, mode, do):
+    """Each third answer is none: nothing is lost, nothing is counted twice."""
+    what = {"overloaded": peer_cql.error(peer_cql.OVERLOADED), "timeout": peer_cql.error(peer_cql.READ_TIMEOUT), "close": peer_cql.close(),
+            "unavailable": peer_cql.error(peer_cql.UNAVAILABLE), "reset": peer_cql.reset(), "half": peer_cql.half(),
+            "bootstrapping": peer_cql.error(peer_cql.BOOTSTRAPPING), "unprepared": peer_cql.unprepared()}[do]
+    lock, n = threading.Lock(), [0]
+
+    def third(req):
+        with lock:
+            n[0] += 1
+            return n[0] % 3 == 0 and n[0] < 40
+    direct.ring.on("EXECUTE", '"items"', do=what, times=None, where=third)
+    c = direct.ok("--workers", 2, versioning=mode, timeout=60)
+    assert (c["rows"], c["documents"], c["failed"]) == (60, 60, 0)
+    direct.same()
+
+
+@pytest.mark.parametrize("mode", ["read_time", "sequence"])
+def test_a_range_in_the_way(direct, mode):
+    """READ_FAILURE for everything that holds one partition: that range alone is left out, told, and exit 1."""
+    token = peer_cql.key_token([b"i0007"])
+
+    def holds(req):
+        if len(req.values) < 2 or not re.search(SCAN, req.cql or "") or any(len(v) != 8 for v in req.values[:2]):
+            return False
+        a, b = (int.from_bytes(v, "big", signed=True) for v in req.values[:2])
+        return a < token <= b
+    direct.ring.on("EXECUTE", SCAN, do=peer_cql.error(peer_cql.READ_FAILURE, "Operation failed"), times=None, where=holds)
+    c = direct.ok(versioning=mode, code=1)
+    assert (c["rows"], c["indexed"], c["unread_ranges"]) == (59, 59, 1)
+    direct.same(without=["i0007"])
+    assert "unread_range" in direct.failures(c["run"])
+
+
+# --- columns -----------------------------------------------------------------------------------------
+
+def at_page(direct, number, change):
+    direct.ring.on("EXECUTE", SCAN, do=peer_cql.call(lambda r: change()), skip=number)
+
+
+@pytest.mark.parametrize("mode", [None, "read_time", "sequence"])
+def test_a_column_is_added(direct, mode):
+    """It is finished with the columns that it began with, and says what is missing."""
+    def add():
+        direct.table.add_column("w", "text")
+        direct.ring.forget('"items"')
+        direct.ring.push("SCHEMA_CHANGE", "UPDATED", "TABLE", "shop", "items")
+    at_page(direct, 3, add)
+    result = says(direct.run("--workers", 1, versioning=mode), r"column.*\bw\b", "added", code=0)
+    assert result.counts["rows"] == 60
+    direct.same()
+
+
+@pytest.mark.parametrize("version", [4, 5])
+@pytest.mark.parametrize("mode", [None, "read_time", "sequence"])
+def test_a_column_is_dropped(program, make_ring, elastic, version, mode):
+    """All documents are made anew without it."""
+    direct = Direct(program, make_ring(page_rows=10, versions=(version,)), elastic, rows=0)
+    direct.table.add_column("w", "text")
+    direct.table.put([("i%04d" % i, "v%d" % i, "w") for i in range(60)])
+
+    def drop():
+        direct.table.drop_column("w")
+        direct.ring.forget('"items"')
+        direct.ring.push("SCHEMA_CHANGE", "UPDATED", "TABLE", "shop", "items")
+    at_page(direct, 3, drop)
+    result = says(direct.run("--workers", 1, versioning=mode), r"column.*\bw\b", code=0)
+    assert result.counts["rows"] == 60
+    direct.law(result.counts)
+    direct.same()
+
+
+def test_a_column_that_the_mapping_names_is_dropped(direct):
+    direct.table.add_column("w", "text")
+    direct.table.put([("i%04d" % i, "v%d" % i, "w") for i in range(60)])
+
+    def drop():
+        direct.table.drop_column("w")
+        direct.ring.forget('"items"')
+    at_page(direct, 3, drop)
+    says(direct.run(*QUICK, "--workers", 1, versioning="read_time", more="rename: {w: width}\n", json_=False), r"\bw\b", code=2)
+
+
+def test_a_column_that_came_between_two_runs(direct):
+    """The run that was interrupted knew nothing of it: its documents are made anew."""
+    assert kill_at(direct, 9, True)
+    direct.table.add_column("w", "text")
+    direct.table.put([("i%04d" % i, "v%d" % i, "w") for i in range(60)])
+    result = direct.run()
+    assert result.code == 0 and result.counts["rows"] == 60
+    direct.same()
+
+
+def test_waits_are_shown(direct):
+    direct.on_bulk(*[problem(503, "unavailable_shards_exception")] * 4)
+    p = direct.start("--workers", 1, "--progress", "plain", json_=False)
+    wait_for_text(p, "page_retry.*unavailable_shards_exception")
+    assert direct.program.finish(p).code == 0
