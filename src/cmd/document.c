@@ -2,6 +2,8 @@
 
 #include <string.h>
 
+#include "cmd/connect.h"
+
 static bool ends_with(const char *text, const char *end)
 {
     size_t n = strlen(text);
@@ -62,8 +64,60 @@ bool document_compile(struct document *d, const struct config *c, struct cql_clu
     return d->plan != NULL;
 }
 
+/* Of no file. */
+static bool document_default(struct document *d, const struct config *c,
+                             struct cql_cluster *cluster, const char *index, struct err *err)
+{
+    d->schema = connect_table(c, cluster, err);
+    if (!d->schema)
+        return false;
+    d->mapping = mapping_default(d->schema, index);
+    if (c->sync.columns[0] && !mapping_set_columns(d->mapping, c->sync.columns, err))
+        return config_fault(c, "sync.columns", err, "%s", err->text);
+    d->plan = plan_compile(d->mapping, d->schema, err);
+    return d->plan || !c->sync.columns[0] ? d->plan != NULL
+                                          : config_fault(c, "sync.columns", err, "%s", err->text);
+}
+
+static bool document_rows(struct document *d, const struct config *c, struct err *err)
+{
+    struct err why = {0};
+
+    if (c->sync.where) {
+        d->where = where_parse(d->schema, slice_str(c->sync.where), &why);
+        if (!d->where)
+            return config_fault(c, "sync.where", err, "%s", why.text);
+    }
+    return !c->sync.sample || sample_parse(slice_str(c->sync.sample), &d->sample, &why) ||
+           config_fault(c, "sync.sample", err, "%s", why.text);
+}
+
+bool document_open(struct document *d, const struct config *c, struct cql_cluster *cluster,
+                   const char *index, struct err *err)
+{
+    const char *const *file = c->mapping.files;
+
+    if (!*file)
+        return document_default(d, c, cluster, index, err) && document_rows(d, c, err);
+    if (file[1])
+        return config_fault(c, "mapping.files", err, "takes one mapping here");
+    if (c->cassandra.table)
+        return config_fault(c, "mapping.files", err,
+                            "names the table itself; leave out KEYSPACE.TABLE");
+    if (c->sync.index)
+        return config_fault(c, "sync.index", err,
+                            "has no meaning with --mapping, which names the index");
+    if (c->sync.columns[0])
+        return config_fault(c, "sync.columns", err,
+                            "has no meaning with --mapping, which has source.columns");
+    return document_load(d, c, *file, err) && document_compile(d, c, cluster, err) &&
+           document_rows(d, c, err);
+}
+
 void document_fini(struct document *d)
 {
+    if (d->where)
+        where_free(d->where);
     plan_free(d->plan);
     if (d->schema)
         schema_free(d->schema);

@@ -8,12 +8,24 @@
 #include "cmd/command.h"
 #include "cql/cql.h"
 #include "mapping/plan.h"
+#include "source/sample.h"
+#include "source/where.h"
 
 struct document {
     struct mapping *mapping;
     struct schema *schema;
     struct plan *plan;
+    struct where *where; /* of --where; NULL: every row */
+    struct sample sample;
 };
+
+/*
+ * For sync: by --mapping, or every column (those of --columns) of the table that is named; with
+ * --where and --sample.
+ *   index  of the default mapping; NULL: for a file
+ */
+bool document_open(struct document *d, const struct config *c, struct cql_cluster *cluster,
+                   const char *index, struct err *err);
 
 /* Reads the mapping: a file (.yaml, .yml), else a profile of mapping.profiles_dir. ERR_USER. */
 bool document_load(struct document *d, const struct config *c, const char *name, struct err *err);

@@ -175,6 +175,17 @@ void sync_add_failures(struct sync *s, struct buf *text)
     buf_printf(text, "All of them: cass2es failures list %s\n", run_id(s->run));
 }
 
+/* What says which rows has no meaning where ids are brought. */
+static bool check_rows(const struct config *c, bool rows, struct err *err)
+{
+    static const char *const names[] = {"sync.where", "sync.columns", "sync.limit", "sync.sample"};
+
+    for (size_t i = 0; !rows && i < sizeof names / sizeof *names; i++)
+        if (config_said(c, names[i]))
+            return config_fault(c, names[i], err, "is for rows of a table, with --to");
+    return true;
+}
+
 static bool sync_run(const struct config *config, struct context *ctx, int *exit_code,
                      struct err *err)
 {
@@ -183,6 +194,8 @@ static bool sync_run(const struct config *config, struct context *ctx, int *exit
                             "has no meaning with --to; give --dry-run=false");
     struct sync s = {.config = config, .ctx = ctx};
     bool to_index = config->sync.index || config->mapping.files[0];
+    if (!check_rows(config, config->sync.to != NULL, err))
+        return false;
     bool ok = config->sync.to ? sync_rows(&s, exit_code, err)
               : to_index      ? sync_index(&s, exit_code, err)
                               : sync_ids(&s, exit_code, err);

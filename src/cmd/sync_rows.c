@@ -6,6 +6,7 @@
 #include "base/log.h"
 #include "base/text.h"
 #include "cmd/connect.h"
+#include "cmd/document.h"
 #include "cmd/sync.h"
 #include "engine/copy.h"
 
@@ -16,25 +17,34 @@ static void copy_json(struct buf *b, const char *id, const char *to, const struc
 {
     buf_printf(
         b,
-        "{\"run\":\"%s\",\"exit_code\":%d,\"rows\":%llu,\"documents\":%llu,\"written\":%llu,"
+        "{\"run\":\"%s\",\"exit_code\":%d,\"rows\":%llu,\"filtered\":%llu,\"documents\":%llu,"
+        "\"written\":%llu,"
         "\"failed\":%llu,"
         "\"nan_to_null\":%llu,\"bad_utf8\":%llu,\"year_out_of_range\":%llu,\"bytes\":%llu,\"to\":",
-        id, exit_code, (unsigned long long)c->rows, (unsigned long long)c->documents,
-        (unsigned long long)c->written, (unsigned long long)c->failed,
-        (unsigned long long)c->nan_to_null, (unsigned long long)c->bad_utf8,
-        (unsigned long long)c->year_out_of_range, (unsigned long long)c->bytes);
+        id, exit_code, (unsigned long long)c->rows, (unsigned long long)c->filtered,
+        (unsigned long long)c->documents, (unsigned long long)c->written,
+        (unsigned long long)c->failed, (unsigned long long)c->nan_to_null,
+        (unsigned long long)c->bad_utf8, (unsigned long long)c->year_out_of_range,
+        (unsigned long long)c->bytes);
     json_add_string(b, slice_str(to));
     buf_add_byte(b, '}');
 }
 
-static void copy_text(struct sync *s, struct buf *b, const struct copy_counts *c, bool finished)
+static void copy_text(struct sync *s, const struct schema *schema, struct buf *b,
+                      const struct copy_counts *c, bool finished)
 {
     struct show_table t = {0};
+    uint64_t limit = (uint64_t)s->config->sync.limit;
 
-    buf_printf(b, "%s.%s to %s: %s\n", s->schema->keyspace, s->schema->table, s->config->sync.to,
-               finished ? "all rows read" : "not finished");
+    buf_printf(b, "%s.%s to %s: %s\n", schema->keyspace, schema->table, s->config->sync.to,
+               !finished                        ? "not finished"
+               : limit && c->documents >= limit ? "as many as --limit says"
+               : s->config->sync.sample         ? "the sample read"
+                                                : "all rows read");
     show_row(&t, "run", "%s%s", run_id(s->run), s->resumed ? " (went on)" : "");
     show_row_count(&t, "rows", c->rows);
+    if (c->filtered)
+        show_row_count(&t, "filtered", c->filtered);
     show_row_count(&t, "written", c->written);
     show_row_count(&t, "failed", c->failed);
     if (c->unread_ranges)
@@ -61,8 +71,8 @@ static uint64_t journalled_length(struct sync *s, bool *ok, struct err *err)
     return (uint64_t)length;
 }
 
-static bool copy_rows(struct sync *s, struct sink_file *file, struct copy_counts *counts,
-                      struct err *err)
+static bool copy_rows(struct sync *s, const struct document *d, struct sink_file *file,
+                      struct copy_counts *counts, struct err *err)
 {
     const struct config *c = s->config;
     struct copy_options o = {
@@ -71,7 +81,10 @@ static bool copy_rows(struct sync *s, struct sink_file *file, struct copy_counts
         .cancel = &s->ctx->cancel,
         .retry_budget_ms = c->run.retry_budget_ms,
         .cluster = s->cluster,
-        .schema = s->schema,
+        .plan = d->plan,
+        .where = d->where,
+        .sample = d->sample,
+        .limit = (uint64_t)c->sync.limit,
         .file = file,
         .resumable = strcmp(c->sync.to, "-") != 0,
         .workers = c->sync.workers ? (unsigned)c->sync.workers : COPY_WORKERS,
@@ -117,7 +130,14 @@ static bool start_over(struct sync *s, const char *identity, struct err *err)
     return sync_begin(s, identity, err);
 }
 
-bool sync_rows(struct sync *s, int *exit_code, struct err *err)
+/* The run's identity beside the settings: the mapping is its content, not its path. */
+static char *identity_of(const struct document *d)
+{
+    return xsprintf("table=%s.%s\nread=%s\n", d->schema->keyspace, d->schema->table,
+                    plan_read_text(d->plan));
+}
+
+static bool rows_to_file(struct sync *s, const struct document *d, int *exit_code, struct err *err)
 {
     const char *to = s->config->sync.to;
     bool to_stdout = strcmp(to, "-") == 0;
@@ -125,20 +145,14 @@ bool sync_rows(struct sync *s, int *exit_code, struct err *err)
     struct buf text;
     struct buf json;
 
-    s->cluster = connect_cassandra(s->config, s->ctx, err);
-    if (!s->cluster)
-        return false;
-    s->schema = connect_table(s->config, s->cluster, err);
-    if (!s->schema)
-        return false;
-    AUTO_STR char *identity = xsprintf("table=%s.%s\n", s->schema->keyspace, s->schema->table);
+    AUTO_STR char *identity = identity_of(d);
     if (!sync_begin(s, identity, err) || (to_stdout && s->resumed && !start_over(s, identity, err)))
         return false;
     bool ok = true;
     uint64_t length = journalled_length(s, &ok, err);
     AUTO(sink_file) struct sink_file *file =
         ok ? sink_file_open(to, length, s->config->sync.fresh || s->resumed, err) : NULL;
-    ok = file && copy_rows(s, file, &counts, err);
+    ok = file && copy_rows(s, d, file, &counts, err);
     *exit_code = copy_verdict(&counts, err);
 
     buf_init(&text, 64 << 10);
@@ -148,7 +162,7 @@ bool sync_rows(struct sync *s, int *exit_code, struct err *err)
         buf_add_slice(&text, buf_slice(&json));
         buf_add_byte(&text, '\n');
     } else {
-        copy_text(s, &text, &counts, ok);
+        copy_text(s, d->schema, &text, &counts, ok);
         if (!ok && !to_stdout)
             sync_add_how_to_go_on(s, &text);
     }
@@ -157,4 +171,15 @@ bool sync_rows(struct sync *s, int *exit_code, struct err *err)
     buf_fini(&text);
     buf_fini(&json);
     return err->kind == ERR_NONE;
+}
+
+bool sync_rows(struct sync *s, int *exit_code, struct err *err)
+{
+    struct document d = {0};
+
+    s->cluster = connect_cassandra(s->config, s->ctx, err);
+    bool ok = s->cluster && document_open(&d, s->config, s->cluster, NULL, err) &&
+              rows_to_file(s, &d, exit_code, err);
+    document_fini(&d);
+    return ok;
 }

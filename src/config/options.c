@@ -278,6 +278,28 @@ const struct option config_options[] = {
         .help = "Write every row as a document of this index, all columns; see --mapping for more.",
     },
     {
+        .name = "sync.where", .flag = "where",
+        FIELD(OPT_STRING, sync.where), .value = "CONDITIONS", .commands = JOB, .identity = true,
+        .help = "Only rows that fulfil these, such as \"n > 5 AND tags CONTAINS 'x'\"; there is no OR.",
+    },
+    {
+        .name = "sync.columns", .flag = "columns",
+        FIELD(OPT_LIST, sync.columns), .value = "NAME,...", .commands = JOB, .identity = true,
+        .def_shown = "all columns",
+        .help = "What documents are made of: columns, and writetime(c), ttl(c), maxwritetime(c).",
+    },
+    {
+        .name = "sync.limit", .flag = "limit",
+        FIELD(OPT_INT, sync.limit), .def = "0", .min = 0, .max = INT32_MAX, .value = "N",
+        .def_shown = "no limit", .commands = JOB, .identity = true,
+        .help = "Stop after so many documents.",
+    },
+    {
+        .name = "sync.sample", .flag = "sample",
+        FIELD(OPT_STRING, sync.sample), .value = "P%|N", .commands = JOB, .identity = true,
+        .help = "Only a share of the partitions, always the same ones; or about N of them.",
+    },
+    {
         .name = "sync.body", .flag = "bulk-size",
         FIELD(OPT_SIZE, sync.body_bytes), .def = "1MiB", .min = 64 << 10, .max = 100 << 20,
         .commands = JOB,

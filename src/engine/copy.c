@@ -6,13 +6,14 @@
 #include "engine/crew.h"
 #include "engine/tasks.h"
 #include "engine/worker.h"
-#include "mapping/row.h"
 
 enum {
     PAGE_MAX_BYTES = 1 << 20, /* the knee of the measured curve */
     PAGE_MIN_BYTES = 32 << 10,
     PAGES_PER_WORKER = 4, /* one worked on, one on its way, their lines */
     RANGE_BYTES = 64 << 20,
+    FILTERED_RANGE_BYTES = 8 << 20, /* where the server may read long before it finds a row */
+    ID_KEEP_BYTES = 64 << 10,
     LINES_KEEP_BYTES = 4 << 20,
 };
 
@@ -21,6 +22,7 @@ struct copy {
     struct crew crew;
     struct scan_plan plan;
     struct tasks *tasks;
+    struct quota quota;
     uint64_t before;
     atomic_uint_fast64_t rows;
     atomic_uint_fast64_t failed;
@@ -28,13 +30,13 @@ struct copy {
 
 struct copier {
     struct copy *copy;
-    struct row_writer *writer;
     struct tx *tx;
     struct buf lines;
     struct buf key;
+    struct buf id;
     struct slice *cells;
     struct json_counts altered;
-    uint64_t rows, failed;
+    uint64_t rows, filtered, failed;
 };
 
 static bool commit_page(void *ctx, uint64_t length, struct err *err)
@@ -49,19 +51,19 @@ static bool commit_page(void *ctx, uint64_t length, struct err *err)
     return journal_commit(p->tx, err);
 }
 
-/* The row's partition key as text, for the failures. */
+/* The row's key as text, for the failures. */
 static struct slice key_text(struct copier *p)
 {
-    const struct schema *s = p->copy->o.schema;
+    const struct plan *plan = p->copy->o.plan;
+    const struct schema *s = plan_schema(plan);
 
     buf_reset(&p->key);
-    for (uint16_t i = 0; i < s->partition_key_count; i++) {
+    for (uint16_t i = 0; i < plan_key_count(plan) && (p->cells[i].p || !i); i++) {
         struct err ignored = {0};
 
         if (i)
             buf_add_byte(&p->key, ':');
-        if (!json_cell_text(&p->key, s->columns[i].type, p->cells[p->copy->plan.key_cells[i]],
-                            &ignored))
+        if (!json_cell_text(&p->key, s->columns[i].type, p->cells[i], &ignored))
             buf_add_byte(&p->key, '?');
     }
     return buf_slice(&p->key);
@@ -76,32 +78,40 @@ static void fail_row(struct copier *p, const char *reason, struct err *err)
 
 /* One row to one line. A bad cell, or under strict_values an altered one, fails its document, never
  * the page. */
-static bool add_line(struct copier *p, struct err *err)
+static void add_line(struct copier *p)
 {
+    const struct plan *plan = p->copy->o.plan;
     size_t start = p->lines.len;
     uint64_t altered_before = json_counts_sum(&p->altered);
+    struct err err = {0};
 
-    if (!row_write(p->writer, p->cells, &p->lines, &p->altered, err)) {
-        if (err->kind != ERR_REJECT)
-            return false;
-        fail_row(p, "bad_value", err);
-        return true;
+    buf_reset(&p->id);
+    if (plan_needs_id(plan) && !plan_id(plan, p->cells, &p->id, &err)) {
+        fail_row(p, "bad_document_id", &err);
+        return;
+    }
+    if (!plan_write(plan, p->cells, buf_slice(&p->id), &p->lines, &p->altered, &err)) {
+        buf_cut(&p->lines, start);
+        fail_row(p, "bad_value", &err);
+        return;
     }
     if (p->copy->o.strict_values && json_counts_sum(&p->altered) > altered_before) {
         buf_cut(&p->lines, start);
-        err_set(err, ERR_REJECT, "a value would be altered (--strict-values)");
-        fail_row(p, "altered_value", err);
-        return true;
+        err_set(&err, ERR_REJECT, "a value would be altered (--strict-values)");
+        fail_row(p, "altered_value", &err);
+        return;
     }
     buf_add_byte(&p->lines, '\n');
-    return true;
 }
 
 static void count_page(struct copier *p)
 {
+    uint64_t documents = p->rows - p->filtered;
+
     tx_count(p->tx, "rows", (int64_t)p->rows);
-    tx_count(p->tx, "documents", (int64_t)p->rows);
-    tx_count(p->tx, "written", (int64_t)(p->rows - p->failed));
+    tx_count(p->tx, "filtered", (int64_t)p->filtered);
+    tx_count(p->tx, "documents", (int64_t)documents);
+    tx_count(p->tx, "written", (int64_t)(documents - p->failed));
     tx_count(p->tx, "failed", (int64_t)p->failed);
     tx_count(p->tx, "bytes", (int64_t)p->lines.len);
     tx_count(p->tx, "nan_to_null", (int64_t)p->altered.nan_to_null);
@@ -118,19 +128,24 @@ static bool take_page(void *ctx, const struct scan_task *task, const struct scan
     if (page->page.shape_changed)
         return err_set(err, ERR_USER,
                        "the table's columns changed while it was read; run the command again");
-    if (!p->writer)
-        p->writer = row_writer_new(page->page.columns);
+    bool whole = true; /* else the limit was reached before the page's end */
     p->altered = (struct json_counts){0};
-    p->rows = p->failed = 0;
+    p->rows = p->filtered = p->failed = 0;
     buf_reset(&p->lines);
-    while (row_next(&rows, p->cells, err)) {
+    while (whole && row_next(&rows, p->cells, err)) {
+        bool wanted = scan_wants(&p->copy->plan, p->cells);
+        whole = !wanted || quota_take(&p->copy->quota);
+        if (!whole)
+            break;
         p->rows++;
-        if (!add_line(p, err))
-            return false;
+        if (wanted)
+            add_line(p);
+        else
+            p->filtered++;
     }
     if (err->kind != ERR_NONE)
         return false;
-    if (p->copy->o.resumable)
+    if (p->copy->o.resumable && whole)
         tasks_mark(p->tx, task, page);
     count_page(p);
     if (!sink_file_put(p->copy->o.file, buf_slice(&p->lines), commit_page, p, err))
@@ -172,6 +187,7 @@ static bool copy_work(void *ctx, struct err *err)
         .cluster = c->o.cluster,
         .plan = &c->plan,
         .tasks = c->tasks,
+        .quota = &c->quota,
         .clock = c->o.clock,
         .retry_budget_ms = c->o.retry_budget_ms,
         .page_bytes = page_bytes(c),
@@ -182,40 +198,50 @@ static bool copy_work(void *ctx, struct err *err)
     };
 
     buf_init(&p.lines, c->o.memory_bytes > (64 << 20) ? c->o.memory_bytes : 64 << 20);
-    buf_init(&p.key, 64 << 10);
+    buf_init(&p.key, 1 << 20);
+    buf_init(&p.id, ID_KEEP_BYTES);
     p.cells = xalloc(c->plan.column_count * sizeof *p.cells);
     bool ok = worker_run(&w, err);
-    if (p.writer)
-        row_writer_free(p.writer);
     tx_free(p.tx);
     buf_fini(&p.lines);
     buf_fini(&p.key);
+    buf_fini(&p.id);
     free(p.cells);
     return ok;
+}
+
+static bool plan_scan(struct copy *c, struct err *err)
+{
+    const struct copy_options *o = &c->o;
+    const struct schema *schema = plan_schema(o->plan);
+    int64_t rows = 0, documents = 0;
+
+    scan_plan_select(&c->plan, schema, plan_selects(o->plan), plan_column_count(o->plan), o->where);
+    AUTO(cql_session) struct cql_session *session = cql_session_open(o->cluster, err);
+    if (!session || !scan_plan_ask(&c->plan, session, err) ||
+        !run_count(o->run, "rows", &rows, err) || !run_count(o->run, "documents", &documents, err))
+        return false;
+    if (o->where)
+        LOG(LOG_INFO, "conditions", F_INT("by_server", (int64_t)c->plan.pushed_count),
+            F_INT("here", (int64_t)c->plan.here_count));
+    c->before = (uint64_t)rows;
+    quota_init(&c->quota, o->limit, (uint64_t)documents);
+    c->tasks = tasks_plan_sample(o->cluster, schema, o->resumable ? o->run : NULL, o->sample,
+                                 c->plan.pushed_count ? FILTERED_RANGE_BYTES : RANGE_BYTES,
+                                 4 * (size_t)o->workers, err);
+    return c->tasks != NULL;
 }
 
 struct copy *copy_start(const struct copy_options *o, struct err *err)
 {
     struct copy *c = xalloc(sizeof *c);
-    uint16_t *columns = xalloc(o->schema->column_count * sizeof *columns);
-    int64_t before = 0;
 
     c->o = *o;
-    for (uint16_t i = 0; i < o->schema->column_count; i++)
-        columns[i] = i;
-    scan_plan_init(&c->plan, o->schema, columns, o->schema->column_count);
-    /* A table of nothing but its partition key still is read by rows: every one is a document. */
-    free(columns);
-    c->tasks = tasks_plan(o->cluster, o->schema, o->resumable ? o->run : NULL, RANGE_BYTES,
-                          4 * (size_t)o->workers, err);
-    if (!c->tasks || !run_count(o->run, "rows", &before, err)) {
-        if (c->tasks)
-            tasks_free(c->tasks);
+    if (!plan_scan(c, err)) {
         scan_plan_fini(&c->plan);
         free(c);
         return NULL;
     }
-    c->before = (uint64_t)before;
     crew_init(&c->crew, o->cancel, NULL, NULL);
     for (unsigned i = 0; i < o->workers; i++)
         crew_add(&c->crew, copy_work, c);
@@ -234,8 +260,10 @@ void copy_progress(struct copy *c, struct copy_progress *out)
     *out = (struct copy_progress){
         .done = c->before + rows, .before = c->before, .failed = atomic_load(&c->failed)};
     /* The server counts partitions; with clustering columns that says nothing about rows. */
-    if (c->o.schema->clustering_count == 0)
+    if (plan_schema(c->o.plan)->clustering_count == 0 && !c->o.where)
         out->total = tasks_estimated_rows(c->tasks);
+    if (c->o.limit && (!out->total || out->total > c->o.limit))
+        out->total = c->o.where ? 0 : c->o.limit;
     if (out->total < out->done)
         out->total = 0;
     crew_copy_note(&c->crew, out->note);
@@ -248,6 +276,7 @@ bool copy_finish(struct copy *c, struct copy_counts *counts, struct err *err)
         uint64_t *to;
     } list[] = {
         {"rows", &counts->rows},
+        {"filtered", &counts->filtered},
         {"documents", &counts->documents},
         {"written", &counts->written},
         {"failed", &counts->failed},
@@ -279,5 +308,5 @@ bool copy_finish(struct copy *c, struct copy_counts *counts, struct err *err)
 
 bool copy_conserved(const struct copy_counts *c)
 {
-    return c->rows == c->documents && c->documents == c->written + c->failed;
+    return c->rows == c->filtered + c->documents && c->documents == c->written + c->failed;
 }

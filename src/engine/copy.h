@@ -15,7 +15,10 @@
 #include "base/err.h"
 #include "cql/cql.h"
 #include "journal/journal.h"
+#include "mapping/plan.h"
 #include "sink/file.h"
+#include "source/sample.h"
+#include "source/where.h"
 
 /* All borrowed until copy_finish(). */
 struct copy_options {
@@ -24,7 +27,10 @@ struct copy_options {
     struct cancel *cancel;
     int64_t retry_budget_ms;
     struct cql_cluster *cluster;
-    const struct schema *schema;
+    const struct plan *plan;
+    const struct where *where; /* NULL: every row */
+    struct sample sample;
+    uint64_t limit; /* documents; 0: all */
     struct sink_file *file;
     bool resumable; /* false: nothing but counts is journalled */
     unsigned workers;
@@ -32,8 +38,9 @@ struct copy_options {
     bool strict_values;  /* an altered value fails its document */
 };
 
-/* Of the whole run. rows = documents; documents = written + failed. */
+/* Of the whole run. rows = filtered + documents; documents = written + failed. */
 struct copy_counts {
+    uint64_t filtered; /* rows that the server did not filter by itself */
     uint64_t rows, documents, written, failed, bytes;
     uint64_t unread_ranges; /* their rows are not among `rows` */
     uint64_t nan_to_null, bad_utf8,

@@ -3,6 +3,8 @@
 #include <pthread.h>
 #include <stdlib.h>
 
+#include "base/text.h"
+
 struct tasks {
     pthread_mutex_t lock;
     struct run_cursors cursors;
@@ -10,6 +12,7 @@ struct tasks {
     struct cql_ranges ranges;
     bool *taken; /* of ranges.list */
     size_t first_free;
+    uint32_t share; /* of SAMPLE_ALL */
 };
 
 void tasks_free(struct tasks *t)
@@ -22,13 +25,17 @@ void tasks_free(struct tasks *t)
 }
 
 /* The ring less the marks and less what the cursors stand for. */
-static bool wanted_ranges(struct tasks *t, struct run *run, struct token_range **out, size_t *count,
-                          struct err *err)
+static bool wanted_ranges(struct tasks *t, struct run *run, uint32_t share,
+                          struct token_range **out, size_t *count, struct err *err)
 {
+    struct token_range *sample;
+    size_t sample_count = sample_ranges(share, &sample);
     struct interval_set rest = {0};
     struct interval_set done = {0};
 
-    interval_set_add(&rest, INT64_MIN, INT64_MAX);
+    for (size_t i = 0; i < sample_count; i++)
+        interval_set_add(&rest, sample[i].start, sample[i].end);
+    free(sample);
     if (run) {
         if (!run_marks(run, TASKS_AXIS, &done, err) ||
             !run_cursors(run, TASKS_AXIS, &t->cursors, err)) {
@@ -54,15 +61,65 @@ static bool wanted_ranges(struct tasks *t, struct run *run, struct token_range *
     return true;
 }
 
+#define SHARE_NOTE "sample_share"
+
+/* The share of a sample by number, as it was when the run began: estimates change. */
+static bool find_share(struct cql_cluster *c, const struct schema *schema, struct run *run,
+                       struct sample sample, uint32_t *share, struct err *err)
+{
+    const struct token_range all = {.start = INT64_MIN, .end = INT64_MAX, .node = -1};
+    AUTO_STR char *noted = NULL;
+    struct cql_ranges ranges;
+    char text[24];
+    int64_t v = 0;
+
+    if (run && !run_note(run, SHARE_NOTE, &noted, err))
+        return false;
+    if (noted && text_to_i64(slice_str(noted), 1, SAMPLE_ALL, &v)) {
+        *share = (uint32_t)v;
+        return true;
+    }
+    if (!cql_ranges_plan(c, schema, &all, 1, UINT64_MAX, 1, &ranges, err))
+        return false;
+    uint64_t estimated = ranges.estimated_rows;
+    cql_ranges_fini(&ranges);
+    if (!estimated)
+        return err_set(
+            err, ERR_USER,
+            "%s.%s has no estimate of its size yet; say --sample as a share, such as 1%%",
+            schema->keyspace, schema->table);
+    *share = sample_share(sample.partitions, estimated);
+    if (!run)
+        return true;
+    struct tx *tx = tx_new(run);
+    snprintf(text, sizeof text, "%u", *share);
+    tx_note(tx, SHARE_NOTE, text);
+    bool ok = journal_commit(tx, err);
+    tx_free(tx);
+    return ok;
+}
+
 struct tasks *tasks_plan(struct cql_cluster *c, const struct schema *schema, struct run *run,
                          uint64_t target_bytes, size_t at_least, struct err *err)
 {
+    return tasks_plan_sample(c, schema, run, (struct sample){.share = SAMPLE_ALL}, target_bytes,
+                             at_least, err);
+}
+
+struct tasks *tasks_plan_sample(struct cql_cluster *c, const struct schema *schema, struct run *run,
+                                struct sample sample, uint64_t target_bytes, size_t at_least,
+                                struct err *err)
+{
     AUTO(tasks) struct tasks *t = xalloc(sizeof *t);
+    uint32_t share = sample.share ? sample.share : SAMPLE_ALL;
     struct token_range *wanted = NULL;
     size_t count = 0;
 
     pthread_mutex_init(&t->lock, NULL);
-    if (!wanted_ranges(t, run, &wanted, &count, err))
+    if (sample.partitions && !find_share(c, schema, run, sample, &share, err))
+        return NULL;
+    t->share = share;
+    if (!wanted_ranges(t, run, share, &wanted, &count, err))
         return NULL;
     bool ok = cql_ranges_plan(c, schema, wanted, count, target_bytes, at_least, &t->ranges, err);
     free(wanted);
@@ -114,7 +171,7 @@ bool tasks_next(struct tasks *t, int32_t *node, struct scan_task *out)
 
 uint64_t tasks_estimated_rows(const struct tasks *t)
 {
-    return t->ranges.estimated_rows;
+    return (uint64_t)((__uint128_t)t->ranges.estimated_rows * t->share / SAMPLE_ALL);
 }
 
 uint64_t tasks_mean_partition_bytes(const struct tasks *t)

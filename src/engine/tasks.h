@@ -14,6 +14,7 @@
 #include "base/mem.h"
 #include "cql/cql.h"
 #include "journal/journal.h"
+#include "source/sample.h"
 #include "source/scan.h"
 
 #define TASKS_AXIS "token"
@@ -28,13 +29,18 @@ struct tasks;
  */
 struct tasks *tasks_plan(struct cql_cluster *c, const struct schema *schema, struct run *run,
                          uint64_t target_bytes, size_t at_least, struct err *err);
+/* The same for a part of the table. One by number of partitions keeps the share that was estimated
+ * when the run began. ERR_USER: the server has no estimate. */
+struct tasks *tasks_plan_sample(struct cql_cluster *c, const struct schema *schema, struct run *run,
+                                struct sample sample, uint64_t target_bytes, size_t at_least,
+                                struct err *err);
 void tasks_free(struct tasks *t);
 AUTO_DEFINE(tasks);
 
 /* `*node`: the one the worker read last, -1 at first; updated. False: none is left. `out` borrows
  * from tasks. */
 bool tasks_next(struct tasks *t, int32_t *node, struct scan_task *out);
-/* Partitions of the whole table by the server's estimates; 0: unknown. */
+/* Partitions of the table, or of the sample, by the server's estimates; 0: unknown. */
 uint64_t tasks_estimated_rows(const struct tasks *t);
 uint64_t tasks_mean_partition_bytes(const struct tasks *t);
 

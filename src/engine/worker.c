@@ -84,6 +84,11 @@ static bool read_again(struct reading *r, struct scan **scan, struct err *err)
     return ok;
 }
 
+static bool has_enough(const struct reading *r)
+{
+    return r->w->quota && quota_is_empty(r->w->quota);
+}
+
 static bool read_pages(struct reading *r, struct reached *at, struct err *err)
 {
     AUTO(scan) struct scan *scan = NULL;
@@ -96,7 +101,7 @@ static bool read_pages(struct reading *r, struct reached *at, struct err *err)
             if (r->w->take_page(r->w->ctx, &at->task, &page, err)) {
                 retry_ok(&r->retry);
                 reach(at, &page);
-                if (page.last)
+                if (page.last || has_enough(r))
                     return true;
             } else if (!read_again(r, &scan, err)) {
                 return false;
@@ -146,7 +151,7 @@ static bool read_tasks(struct reading *r, struct err *err)
     struct scan_task task;
     int32_t node = -1;
 
-    while (tasks_next(r->w->tasks, &node, &task)) {
+    while (!has_enough(r) && tasks_next(r->w->tasks, &node, &task)) {
         r->splits = 0;
         if (read_range(r, &task, err))
             continue;

@@ -13,6 +13,7 @@
 #include "base/err.h"
 #include "cql/cql.h"
 #include "engine/crew.h"
+#include "engine/quota.h"
 #include "engine/retry.h"
 #include "engine/tasks.h"
 #include "source/scan.h"
@@ -25,6 +26,7 @@ struct worker {
     struct clock *clock;
     int64_t retry_budget_ms;
     uint32_t page_bytes; /* aim */
+    struct quota *quota; /* nothing more is read when it is empty; NULL: everything is */
     uint32_t first_rows; /* of the very first page; 0: by the table's estimates, else 50 */
     /*
      * Makes a page's rows safe, with its mark (tasks_mark) in the same transaction. Its page is

@@ -174,7 +174,7 @@ static const char *refused_name(const char *name)
 
 static bool check_field(const struct mapping *m, struct place at, const char *name, struct err *err)
 {
-    const char *why = refused_name(name);
+    const char *why = m->index.name ? refused_name(name) : NULL;
 
     if (at.line == 0)
         at = m->table.at;

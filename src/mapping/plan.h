@@ -31,6 +31,7 @@ void plan_free(struct plan *p);
 AUTO_DEFINE(plan);
 
 const char *plan_object(const struct plan *p);
+/* NULL: of a default mapping for a file. */
 const char *plan_index(const struct plan *p);
 const struct schema *plan_schema(const struct plan *p);
 enum mapping_versioning plan_versioning(const struct plan *p);

@@ -1,0 +1,132 @@
+"""`cass2es sync KS.TABLE --to -` with --where, --columns, --limit, --sample: which rows, and what of them."""
+import json
+import threading
+
+import pytest
+
+from flow import cass, counted, rows_of, says
+from peer_cql import INVALID, call, error
+
+
+@pytest.fixture
+def table(make_ring):
+    ring = make_ring(page_rows=10)
+    ring.table("shop", "orders", "id int, n int, name text, tags set<text>", "id",
+               rows=[dict(id=i, n=i % 7 if i % 5 else None, name="n%d" % i, tags={"even" if i % 2 == 0 else "odd"}) for i in range(300)])
+    ring.on("PREPARE", "!=", do=error(INVALID, 'Unsupported "!=" relation'), times=None)  # as Cassandra up to 5.0
+    with ring:
+        yield ring
+
+
+def ids(result):
+    return sorted(o["id"] for o in rows_of(result.out))
+
+
+# conditions, which n fulfil them, does the server take any of them
+WHERE = [("n = 3", lambda n: n == 3, True), ("n >= 2 AND n < 5", lambda n: n is not None and 2 <= n < 5, True),
+         ("n IN (1, 6)", lambda n: n in (1, 6), True), ("n != 3", lambda n: n not in (3, None), False),
+         ("n IS NULL", lambda n: n is None, False), ("n IS NOT NULL AND n <= 1", lambda n: n in (0, 1), True),
+         ("n > 1 AND n != 3", lambda n: n is not None and n > 1 and n != 3, True)]
+
+
+@pytest.mark.parametrize("text,wanted,pushed", WHERE)
+@pytest.mark.parametrize("server", [True, False])
+def test_conditions_by_the_server_or_here(program, table, text, wanted, pushed, server):
+    """The server that takes no condition leaves them to us: the same rows."""
+    if not server:
+        table.on("PREPARE", "ALLOW FILTERING", do=error(INVALID, "no filtering here"), times=None)
+    r = program.run("sync", "shop.orders", "--to", "-", "--where", text, "--json", *cass(table))
+    want = [i for i in range(300) if wanted(i % 7 if i % 5 else None)]
+    assert r.code == 0 and ids(r) == want, r
+    counts = json.loads([line for line in r.err.splitlines() if line.startswith('{"run"')][0])
+    assert counts["rows"] == counts["filtered"] + counts["documents"] and counts["documents"] == len(want)
+    assert server or counts["rows"] == 300
+    assert bool(table.seen("EXECUTE", "ALLOW FILTERING")) == (pushed and server)
+
+
+def test_a_server_that_refuses_only_what_runs(program, table):
+    table.on("EXECUTE", "ALLOW FILTERING", do=error(INVALID, "ALLOW FILTERING is not allowed"), times=None)
+    r = program.run("sync", "shop.orders", "--to", "-", "--where", "n = 3", *cass(table))
+    assert r.code == 0 and ids(r) == [i for i in range(300) if i % 5 and i % 7 == 3], r
+
+
+def test_one_condition_that_it_takes_of_two(program, table):
+    table.on("PREPARE", r'"n" (=|>).*"tags"', do=error(INVALID, "not both"), times=None)
+    table.on("PREPARE", r'"tags" CONTAINS', do=error(INVALID, "no index"), times=None)
+    r = program.run("sync", "shop.orders", "--to", "-", "--where", "n > 3 AND tags CONTAINS 'odd'", *cass(table))
+    assert r.code == 0 and ids(r) == [i for i in range(300) if i % 5 and i % 7 > 3 and i % 2], r
+    assert table.seen("EXECUTE", r'"n" > \? ALLOW FILTERING')
+
+
+@pytest.mark.parametrize("text,why", [
+    ("n = 'x'", "--where: at character 5: column \"n\": not what the column holds: wanted an int"),
+    ("nn = 1", "--where: at character 1: orders has no column \"nn\"; did you mean \"n\""),
+    ("n = 1 OR n = 2", "--where: at character 7: OR is not supported"),
+])
+def test_conditions_that_are_wrong(program, table, text, why):
+    r = program.run("sync", "shop.orders", "--to", "-", "--where", text, *cass(table))
+    assert r.code == 2 and why in r.err, r
+
+
+def test_columns_and_functions(program, table):
+    r = program.run("sync", "shop.orders", "--to", "-", "--columns", "name,writetime(name),ttl(n)", "--where", "id < 2", *cass(table))
+    assert r.code == 0, r
+    assert counted(rows_of(r.out)) == counted({"name": "n%d" % i, "writetime(name)": 1000} for i in range(2))
+    for columns, why in (("nam", 'did you mean "name"'), ("name,name", "there twice"), ("ttl(id)", "part of the primary key"),
+                         ("age(n)", "unknown function")):
+        r = program.run("sync", "shop.orders", "--to", "-", "--columns", columns, *cass(table))
+        assert r.code == 2 and "--columns: " in r.err and why in r.err, r
+
+
+@pytest.mark.parametrize("limit", [1, 9, 10, 299, 300, 1000])
+@pytest.mark.parametrize("workers", [1, 8])
+def test_a_limit_is_exact(program, table, limit, workers):
+    r = program.run("sync", "shop.orders", "--to", "-", "--limit", limit, "--workers", workers, *cass(table))
+    found = ids(r)
+    assert r.code == 0 and len(found) == len(set(found)) == min(limit, 300), r
+    if limit < 300:
+        says(r, "as many as --limit says")
+
+
+def test_a_limit_counts_what_fulfils(program, table):
+    r = program.run("sync", "shop.orders", "--to", "-", "--limit", 7, "--where", "n IS NULL", *cass(table))
+    assert r.code == 0 and len(ids(r)) == 7 and all(i % 5 == 0 for i in ids(r)), r
+
+
+def test_a_limit_is_exact_after_a_kill(program, table):
+    seen, go = threading.Event(), threading.Event()
+    table.on("EXECUTE", r'"orders".*token\(', do=call(lambda r: (seen.set(), go.wait(10))), times=None, skip=6)
+    p = program.start("sync", "shop.orders", "--to", "out.json", "--limit", 150, "--workers", 2, *cass(table))
+    assert seen.wait(10)
+    program.kill(p)
+    go.set()
+    table.rules.clear()
+    r = says(program.run("sync", "shop.orders", "--to", "out.json", "--limit", 150, "--workers", 2, *cass(table)), "resum|went on", code=0)
+    found = [o["id"] for o in rows_of((program.cwd / "out.json").read_text())]
+    assert len(found) == len(set(found)) == 150, r
+
+
+def test_a_sample_is_the_same_each_time(program, table):
+    one, two = (program.run("sync", "shop.orders", "--to", "-", "--sample", "20%", "--workers", n, *cass(table)) for n in (1, 8))
+    assert one.code == 0 and ids(one) == ids(two) and 30 <= len(ids(one)) <= 90, one
+    whole = program.run("sync", "shop.orders", "--to", "-", "--sample", "100%", *cass(table))
+    assert ids(whole) == list(range(300))
+    r = program.run("sync", "shop.orders", "--to", "-", "--sample", "20", *cass(table))
+    assert r.code == 2 and "no estimate" in r.err or r.code == 0, r
+    r = program.run("sync", "shop.orders", "--to", "-", "--sample", "half", *cass(table))
+    assert r.code == 2 and '--sample: "half" is no sample' in r.err, r
+
+
+def test_a_mapping_to_a_file(program, table):
+    (program.cwd / "m.yaml").write_text(
+        "object: order\nsource: {keyspace: shop, table: orders, columns: [name, writetime(name)]}\n"
+        "rename: {writetime(name): written}\ntarget: {index: unused, id: 'o-{id}'}\nsteps:\n  - copy: {doc: _id}\n")
+    r = program.run("sync", "--mapping", "m.yaml", "--to", "-", "--where", "name = 'n7'", *cass(table))
+    assert r.code == 0 and rows_of(r.out) == [{"name": "n7", "written": 1000, "doc": "o-7"}], r
+    r = program.run("sync", "--mapping", "m.yaml", "--to", "-", "--columns", "id", *cass(table))
+    assert r.code == 2 and "source.columns" in r.err, r
+
+
+def test_where_is_not_for_ids(program, table, api):
+    r = program.run("sync", "shop.orders", "--where", "n = 1", "--endpoint", api.url, "--object-type", "order", *cass(table))
+    assert r.code == 2 and "--where: is for rows of a table" in r.err, r
