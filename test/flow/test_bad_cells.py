@@ -6,6 +6,7 @@ import pytest
 
 from flow import cass, counted, rows_of, says
 from peer_cql import w_bytes
+from peer_http import Elastic
 
 INT = w_bytes(struct.pack(">i", 7))
 WRONG = {  # type -> cells that no such value has
@@ -54,3 +55,20 @@ def test_a_bad_key_fails_its_row_only(program, make_ring):
         r = says(program.run("sync", "shop.m", "--to", "-", *cass(ring)), r"failed\s+1\b", code=1)
         assert sorted(json.loads(line)["v"] for line in filter(None, r.out.split("\n"))) == ["a", "c"]
         assert "3 bytes that are no uuid" in program.run("failures", "show", "--json").out
+
+
+@pytest.mark.parametrize("versioning", ["read_time", "sequence"])
+def test_one_bad_cell_never_loses_its_page_of_direct_sync(program, make_ring, versioning):
+    ring = make_ring()
+    ring.table("shop", "m", "id text, v inet, n list<int>", "id", rows=[
+        *((f"good{i}", "10.0.0.1", [i]) for i in range(40)), ("bad0", bytes(5), [1]), ("bad1", "::1", struct.pack(">i", 2) + INT)])
+    mapping = program.file("m.yaml", f"object: m\nsource: {{keyspace: shop, table: m, key: [id]}}\n"
+                                     f"target: {{index: m, id: '{{id}}'}}\nversioning: {versioning}\n")
+    with ring, Elastic() as elastic:
+        elastic.index("m", mappings={"properties": {}}, settings={"gc_deletes": "1h"})
+        r = program.run("sync", "--mapping", mapping, "--elastic-url", elastic.url, "--json", *cass(ring))
+        c = json.loads(r.out)
+        assert r.code == 1 and (c["rows"], c["documents"], c["indexed"], c["failed"]) == (42, 42, 40, 2), r
+        assert elastic.sources("m") == {f"good{i}": {"id": f"good{i}", "v": "10.0.0.1", "n": [i]} for i in range(40)}
+        shown = program.run("failures", "show", "--json").out
+        assert "5 bytes that are no inet" in shown and "12 bytes that are no list<int>" in shown, shown

@@ -17,7 +17,7 @@ with warnings.catch_warnings():
     from cassandra.cqltypes import BytesType
     from cassandra.marshal import int32_unpack
 
-ROWS, LONG_ROWS, TO_A_PARTITION = 10_500, 120_000, 8
+ROWS, LONG_ROWS, TO_A_PARTITION = 10_500, 60_000, 8
 
 
 class RawRows(protocol.ResultMessage):
@@ -80,7 +80,7 @@ def compare(raw, program, cassandra_args, keyspace, table, columns, key, *flags)
     def keyed(lines, get):
         out = {}
         for line in lines:
-            row = dict(parse(line))
+            row = {name: value for name, value in parse(line) if value is not None}
             k = tuple(compact(get(row, name)) for name in key)
             assert k not in out, f"{k} twice"
             out[k] = row
@@ -209,6 +209,7 @@ NOT_SHOWN = [
     ("tuple<text, text>", frame([b"\xc0\x80", b"ok"])[4:], '["\ufffd\ufffd","ok"]'),
     ("map<double, int>", Cells.map([(struct.pack(">d", x), b"\0\0\0\1") for x in (float("-inf"), 1e300, float("inf"), float("nan"))]),
      '{"-Infinity":1,"1e+300":1,"Infinity":1,"NaN":1}'),
+    ("text", b"\xc0\x80" + "\u20ac\U0010ffff\ud7ff\ue000é\"".encode() + b"\xed\xbf\xbfx\n", '"\ufffd\ufffd\u20ac\U0010ffff\ud7ff\ue000é\\"\ufffdx\\n"'),
     ("inet", b"\0" * 10 + b"\xff\xff\1\2\3\4", '"::ffff:1.2.3.4"'),
     ("varint", b"\x7f" + b"\xff" * 16383, f'"{2 ** (16384 * 8 - 1) - 1}"'),
     ("varint", b"\x80" + b"\0" * 16383, f'"{-2 ** (16384 * 8 - 1)}"'),
@@ -226,4 +227,21 @@ def test_cells_that_the_server_cannot_show_as_json(raw, program, cassandra_args,
     assert r.code == 0, r
     lines = set(filter(None, r.out.split("\n")))
     assert lines == {f'{{"k":{i}' + (f',"v{i}":{want}' if want else "") + "}" for i, (_, _, want) in enumerate(NOT_SHOWN)}
-    assert re.search(r"not UTF-8, written with U\+FFFD +4$", r.err, re.M), r.err
+    assert re.search(r"not UTF-8, written with U\+FFFD +5$", r.err, re.M), r.err
+
+
+def test_text_that_is_not_utf8_at_every_place(raw, program, cassandra_args, keyspace):
+    """Bytes that Cassandra takes for text, and no reader of JSON would: U+FFFD in their place, and nothing around them changes."""
+    raw.execute("CREATE TABLE no_text (k int PRIMARY KEY, v text)", timeout=60)
+    bad = {b"\xc0\x80": 2, b"\xed\xa0\x80": 1, b"\xed\xbf\xbf": 1, b"\xf4\x90\x80\x80": 1}
+    q, want = insert(raw, "no_text", ["k", "v"]), {}
+    for before in range(34):
+        for i, (cell, signs) in enumerate(bad.items()):
+            front, back = ("aé😀\u2028" * 9)[:before], "漢\nz" * (before % 7)
+            k = before * len(bad) + i
+            raw.execute(q, [struct.pack(">i", k), front.encode() + cell + back.encode()])
+            want[str(k)] = front + "\ufffd" * signs + back
+    r = program.run("sync", f"{keyspace}.no_text", "--to", "-", *cassandra_args)
+    assert r.code == 0 and {row["k"]: row["v"] for row in map(dict, map(parse, filter(None, r.out.split("\n"))))} == want
+    assert re.search(rf"not UTF-8, written with U\+FFFD +{len(want)}$", r.err, re.M), r.err
+    assert program.run("sync", f"{keyspace}.no_text", "--to", "-", "--strict-values", *cassandra_args).code == 1
