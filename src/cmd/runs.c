@@ -1,6 +1,5 @@
 /*
- * cmd/runs.c - `cass2es runs` and `cass2es failures`: what the journal knows, for people and
- * programs.
+ * cmd/runs.c - `cass2es runs`: what the journal knows of runs, for people and programs.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -9,17 +8,15 @@
 #include <time.h>
 
 #include "base/json.h"
-#include "base/map.h"
 #include "base/text.h"
-#include "cmd/command.h"
+#include "cmd/runs.h"
 #include "journal/journal.h"
 
 enum { LINE_MAX_BYTES = 64 << 20 };
 
 /* ---- opening --------------------------------------------------------------------------------- */
 
-/* NULL with ERR_NONE: nothing has run here yet (and no folder is made for looking). */
-static struct journal *open_there(const struct config *config, struct context *ctx, struct err *err)
+struct journal *runs_open(const struct config *config, struct context *ctx, struct err *err)
 {
     AUTO_STR char *file = xsprintf("%s/journal.db", config->run.state_dir);
     struct stat st;
@@ -30,7 +27,7 @@ static struct journal *open_there(const struct config *config, struct context *c
     return journal_open(config->run.state_dir, false, &ctx->clock, err);
 }
 
-static void add_time(struct buf *out, int64_t us)
+void runs_add_time(struct buf *out, int64_t us)
 {
     char text[32];
     struct tm tm;
@@ -78,10 +75,10 @@ static void add_run_json(struct buf *out, const struct run_info *run)
     else
         buf_add_str(out, "null");
     buf_add_str(out, ",\"started\":\"");
-    add_time(out, run->started_us);
+    runs_add_time(out, run->started_us);
     buf_add_str(out, run->ended_us ? "\",\"ended\":\"" : "\",\"ended\":null");
     if (run->ended_us) {
-        add_time(out, run->ended_us);
+        runs_add_time(out, run->ended_us);
         buf_add_byte(out, '"');
     }
     buf_printf(out, ",\"pid\":%ld,\"params\":", run->pid);
@@ -124,10 +121,10 @@ static bool list_one(void *ctx, const struct run_info *run)
             buf_printf(&s->line, "%4d  ", run->exit_code);
         else
             buf_add_str(&s->line, "   -  ");
-        add_time(&s->line, run->started_us);
+        runs_add_time(&s->line, run->started_us);
         buf_add_str(&s->line, "  ");
         if (run->ended_us)
-            add_time(&s->line, run->ended_us);
+            runs_add_time(&s->line, run->ended_us);
         else if (run->pid)
             buf_printf(&s->line, "by process %ld", run->pid);
         buf_add_byte(&s->line, '\n');
@@ -179,10 +176,10 @@ static bool show_one(void *ctx, const struct run_info *run)
         else if (run->pid)
             buf_printf(&s->line, ", process %ld", run->pid);
         buf_add_str(&s->line, "\nstarted  ");
-        add_time(&s->line, run->started_us);
+        runs_add_time(&s->line, run->started_us);
         if (run->ended_us) {
             buf_add_str(&s->line, "\nended    ");
-            add_time(&s->line, run->ended_us);
+            runs_add_time(&s->line, run->ended_us);
         }
         buf_add_byte(&s->line, '\n');
         add_members(&s->line, "settings", run->params);
@@ -215,7 +212,7 @@ static bool runs_run(const struct config *config, struct context *ctx, int *exit
         return false;
     if (list && s.id)
         return err_set(err, ERR_USER, "unexpected argument %s: a run is shown by runs show", s.id);
-    struct journal *journal = open_there(config, ctx, err);
+    struct journal *journal = runs_open(config, ctx, err);
     if (!journal && err->kind != ERR_NONE)
         return false;
     buf_init(&s.line, LINE_MAX_BYTES);
@@ -242,142 +239,4 @@ const struct command command_runs = {
     .id = FOR_RUNS,
     .max_operands = 2,
     .run = runs_run,
-};
-
-/* ---- failures -------------------------------------------------------------------------------- */
-
-static bool find_one(void *ctx, const struct run_info *run)
-{
-    struct search *s = ctx;
-
-    if (s->id && strcmp(s->id, run->id) != 0)
-        return true;
-    snprintf(s->found, sizeof s->found, "%s", run->id);
-    return false;
-}
-
-struct cause {
-    uint64_t count;
-    char *example; /* what was said the first time */
-};
-
-struct failures {
-    struct map causes; /* reason -> struct cause */
-    struct buf line;
-    bool json;
-};
-
-static bool count_failure(void *ctx, const struct failure_info *f)
-{
-    struct failures *all = ctx;
-    struct map_entry *e = map_put(&all->causes, slice_str(f->reason), NULL);
-    struct cause *cause = e->value;
-
-    if (!cause) {
-        cause = e->value = xalloc(sizeof *cause);
-        cause->example = xstrdup(f->text ? f->text : "");
-    }
-    cause->count++;
-    return true;
-}
-
-static bool show_failure(void *ctx, const struct failure_info *f)
-{
-    struct failures *all = ctx;
-    struct buf *line = &all->line;
-
-    if (all->json) {
-        buf_add_str(line, "{\"key\":");
-        json_add_string(line, slice_str(f->key));
-        buf_add_str(line, ",\"reason\":");
-        json_add_string(line, slice_str(f->reason));
-        buf_add_str(line, ",\"text\":");
-        json_add_string(line, slice_str(f->text ? f->text : ""));
-        buf_add_str(line, ",\"at\":\"");
-        add_time(line, f->at_us);
-        buf_add_str(line, "\"}\n");
-    } else {
-        buf_printf(line, "%s\t%s\t%s\n", f->key, f->reason, f->text ? f->text : "");
-    }
-    print(line);
-    return true;
-}
-
-static void print_causes(struct failures *all, const char *run)
-{
-    struct buf *line = &all->line;
-
-    if (!all->json)
-        buf_printf(line, "run %s: %s\n", run,
-                   all->causes.len ? "failures by reason" : "no failures");
-    for (size_t i = 0; i < all->causes.len; i++) {
-        const struct map_entry *e = &all->causes.entries[i];
-        const struct cause *cause = e->value;
-
-        if (all->json) {
-            buf_printf(line, "{\"run\":\"%s\",\"reason\":", run);
-            json_add_string(line, e->key);
-            buf_printf(line, ",\"count\":%llu,\"example\":", (unsigned long long)cause->count);
-            json_add_string(line, slice_str(cause->example));
-            buf_add_str(line, "}\n");
-        } else {
-            buf_printf(line, "%10llu  %-20s  %s\n", (unsigned long long)cause->count,
-                       (const char *)e->key.p, cause->example);
-        }
-    }
-    print(line);
-}
-
-static void free_causes(struct map *causes)
-{
-    for (size_t i = 0; i < causes->len; i++) {
-        struct cause *cause = causes->entries[i].value;
-
-        free(cause->example);
-        free(cause);
-    }
-    map_fini(causes);
-}
-
-static bool failures_run(const struct config *config, struct context *ctx, int *exit_code,
-                         struct err *err)
-{
-    struct search s = {0};
-    struct failures all = {.json = config->output.json};
-    bool list;
-
-    (void)exit_code;
-    if (!read_operands(config, &list, &s.id, err))
-        return false;
-    struct journal *journal = open_there(config, ctx, err);
-    if (!journal && err->kind != ERR_NONE)
-        return false;
-    buf_init(&all.line, LINE_MAX_BYTES);
-    map_init(&all.causes);
-    bool ok = !journal || journal_each_run(journal, find_one, &s, err);
-    if (ok && !s.found[0])
-        ok = s.id ? err_set(err, ERR_USER, "no run %s in %s", s.id, config->run.state_dir)
-                  : err_set(err, ERR_USER, "no runs in %s", config->run.state_dir);
-    ok = ok &&
-         journal_each_failure(journal, s.found, list ? count_failure : show_failure, &all, err);
-    if (ok && list)
-        print_causes(&all, s.found);
-    free_causes(&all.causes);
-    buf_fini(&all.line);
-    if (journal)
-        journal_close(journal);
-    return ok;
-}
-
-const struct command command_failures = {
-    .name = "failures",
-    .summary = "What a run could not do: by reason, or one by one",
-    .usage = "[list | show] [RUN] [OPTION...]",
-    .details =
-        "list counts a run's failures by reason, with an example of each; show gives every one: "
-        "key, reason and what was said, separated by tabs. Without RUN it is the newest run. "
-        "With --json, one object per line.",
-    .id = FOR_FAILURES,
-    .max_operands = 2,
-    .run = failures_run,
 };

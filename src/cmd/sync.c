@@ -32,7 +32,7 @@ const struct command command_sync = {
     .run = sync_run,
 };
 
-static void sync_fini(struct sync *s)
+void sync_fini(struct sync *s)
 {
     screen_stop(s->screen);
     if (s->run)
@@ -45,21 +45,53 @@ static void sync_fini(struct sync *s)
         journal_close(s->journal);
 }
 
+/* All other tokens count as done, so that only these are read. */
+static bool mark_others(struct sync *s, struct err *err)
+{
+    AUTO(tx) struct tx *tx = tx_new(s->run);
+    AUTO_STR char *known = NULL;
+    int64_t at = INT64_MIN;
+
+    if (!run_note(s->run, "only", &known, err))
+        return false;
+    if (known)
+        return true;
+    for (size_t i = 0; i < s->only->count; i++) {
+        tx_mark(tx, "token", at, s->only->list[i].start);
+        at = s->only->list[i].end;
+    }
+    tx_mark(tx, "token", at, INT64_MAX);
+    tx_note(tx, "only", "ranges");
+    return journal_commit(tx, err);
+}
+
+static void add_retry_identity(const struct sync *s, struct buf *identity)
+{
+    if (!s->retry_of)
+        return;
+    buf_printf(identity, "retry_of=%s\n", s->retry_of);
+    for (size_t i = 0; s->only && i < s->only->count; i++)
+        buf_printf(identity, "token=%lld..%lld\n", (long long)s->only->list[i].start,
+                   (long long)s->only->list[i].end);
+}
+
 bool sync_begin(struct sync *s, const char *more_identity, struct err *err)
 {
     struct buf identity;
     struct buf params;
 
-    s->journal = connect_journal(s->config, s->ctx, false, err);
+    if (!s->journal)
+        s->journal = connect_journal(s->config, s->ctx, false, err);
     if (!s->journal)
         return false;
     buf_init(&identity, 1 << 20);
     buf_init(&params, 1 << 20);
     config_identity(s->config, FOR_SYNC, &identity);
     buf_add_str(&identity, more_identity);
+    add_retry_identity(s, &identity);
     hash_sha256_hex(buf_slice(&identity), s->identity);
     config_params_json(s->config, FOR_SYNC, &params);
-    struct run_spec spec = {.command = "sync",
+    struct run_spec spec = {.command = s->retry_of ? "retry" : "sync",
                             .identity = buf_cstr(&identity),
                             .params = buf_cstr(&params),
                             .resumable = !s->config->sync.dry_run,
@@ -67,9 +99,11 @@ bool sync_begin(struct sync *s, const char *more_identity, struct err *err)
     s->run = run_begin(s->journal, &spec, &s->resumed, err);
     buf_fini(&identity);
     buf_fini(&params);
-    if (s->run)
-        LOG(LOG_INFO, s->resumed ? "resume" : "start", F_STR("run", run_id(s->run)));
-    return s->run != NULL;
+    if (!s->run)
+        return false;
+    snprintf(s->id, sizeof s->id, "%s", run_id(s->run));
+    LOG(LOG_INFO, s->resumed ? "resume" : "start", F_STR("run", s->id));
+    return !s->only || mark_others(s, err);
 }
 
 void sync_start_screen(struct sync *s, const char *unit)

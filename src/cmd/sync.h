@@ -13,7 +13,7 @@
 #include "cql/cql.h"
 #include "journal/journal.h"
 
-/* Freed by sync.c, also after an error. */
+/* Freed by sync_fini(), also after an error. */
 struct sync {
     const struct config *config;
     struct context *ctx;
@@ -22,12 +22,16 @@ struct sync {
     struct cql_cluster *cluster;
     struct schema *schema;
     struct screen *screen;
+    char id[32]; /* of the run, also when it has ended */
     bool resumed;
+    const char *retry_of;            /* id of the run whose failures these are; NULL: none */
+    const struct interval_set *only; /* tokens to read; NULL: all */
     char identity[SHA256_HEX_BYTES]; /* of the run: the name of what it keeps beside the journal */
 };
 
-/* Opens the journal and begins, or goes on with, the run of these settings and `more_identity`
- * (lines name=value). */
+void sync_fini(struct sync *s);
+/* Opens the journal (unless it is open) and begins, or goes on with, the run of these settings and
+ * `more_identity` (lines name=value). */
 bool sync_begin(struct sync *s, const char *more_identity, struct err *err);
 /* Ends the run: finished, or interrupted where err is set. err takes the journal's own error only
  * if it was not set. */

@@ -27,6 +27,13 @@ struct direct_sync {
  * every case. */
 bool direct_sync_open(struct direct_sync *d, struct err *err);
 void direct_sync_fini(struct direct_sync *d);
+/* The second half: the index and the clocks, when cluster and document are there. */
+bool direct_sync_open_index(struct direct_sync *d, struct err *err);
+/*
+ * sync_begin() for an index: a mode of versioning that is not that of earlier runs is refused
+ * (ERR_USER), and the mode is noted. Does nothing while a run is open.
+ */
+bool direct_sync_begin(struct direct_sync *d, const char *more_identity, struct err *err);
 /* The run's identity beside the settings: names as they were found. */
 char *direct_sync_identity(const struct direct_sync *d);
 

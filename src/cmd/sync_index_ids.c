@@ -228,7 +228,7 @@ static bool sync_parts(struct index_ids *x, int *exit_code, struct err *err)
     if (!spooled && !(x->ids = id_file_open(s, &x->plan, err)))
         return false;
     AUTO_STR char *identity = direct_sync_identity(x->d);
-    if (!sync_begin(s, identity, err))
+    if (!direct_sync_begin(x->d, identity, err))
         return false;
     if (spooled)
         x->ids = id_file_open_stdin(s, &x->plan, err);

@@ -42,9 +42,10 @@ const struct option_section config_sections[] = {
     {NULL, NULL},
 };
 
-#define READS (FOR_SYNC | FOR_SERVE | FOR_CHECK | FOR_INIT)
-#define RUNS (FOR_SYNC | FOR_SERVE | FOR_CHECK)
+#define READS (FOR_SYNC | FOR_SERVE | FOR_CHECK | FOR_INIT | FOR_FAILURES)
+#define RUNS (FOR_SYNC | FOR_SERVE | FOR_CHECK | FOR_FAILURES)
 #define JOB (FOR_SYNC | FOR_CHECK)
+#define AGAIN (FOR_SYNC | FOR_CHECK | FOR_FAILURES)
 #define SERVER (FOR_SERVE | FOR_CHECK)
 
 const struct option config_options[] = {
@@ -167,42 +168,42 @@ const struct option config_options[] = {
     /* ---- sync_api */
     {
         .name = "sync_api.endpoint", .flag = "endpoint", .param = "sunbird_sync_api_endpoint",
-        FIELD(OPT_STRING, sync_api.endpoint), .value = "URL", .commands = JOB, .identity = true,
+        FIELD(OPT_STRING, sync_api.endpoint), .value = "URL", .commands = AGAIN, .identity = true,
         .url = true,
         .help = "URL of the Sync API, such as http://HOST:9000/v1/data/sync; https:// is assumed.",
     },
     {
         .name = "sync_api.key", .param = "sunbird_sync_api_key",
-        FIELD(OPT_SECRET, sync_api.key), .value = "TEXT", .commands = JOB,
+        FIELD(OPT_SECRET, sync_api.key), .value = "TEXT", .commands = AGAIN,
         .secret_file = "sync_api.key_file",
         .help = "Bearer key of the Sync API; better given by file or environment.",
     },
     {
         .name = "sync_api.key_file",
-        FIELD(OPT_STRING, sync_api.key_file), .value = "FILE", .commands = JOB,
+        FIELD(OPT_STRING, sync_api.key_file), .value = "FILE", .commands = AGAIN,
         .help = "File that holds the key.",
     },
     {
         .name = "sync_api.block_size", .flag = "block-size", .param = "sunbird_sync_block_size",
         FIELD(OPT_INT, sync_api.block_size), .def = "100", .min = 1, .max = 100000, .value = "IDS",
-        .commands = JOB,
+        .commands = AGAIN,
         .help = "Ids in a call.",
     },
     {
         .name = "sync_api.pause", .flag = "pause", .param = "sunbird_sync_sleep_time",
         FIELD(OPT_DURATION, sync_api.pause_ms), .def = "5s", .min = 0, .max = DAY_MS, .bare_ms = true,
-        .commands = JOB,
+        .commands = AGAIN,
         .help = "Time from the end of a call to the start of that worker's next.",
     },
     {
         .name = "sync_api.await", .flag = "await",
-        FIELD(OPT_BOOL, sync_api.await), .def = "false", .commands = JOB,
+        FIELD(OPT_BOOL, sync_api.await), .def = "false", .commands = AGAIN,
         .help = "Ask the server to answer after its work (operationType: sync), and check each id.",
     },
     {
         .name = "sync_api.ca_file", .flag = "ca-file",
         FIELD(OPT_STRING, sync_api.ca_file), .value = "FILE", .def_shown = "the system's",
-        .commands = JOB,
+        .commands = AGAIN,
         .help = "PEM file of the authorities that may sign the Sync API's certificate.",
     },
     {
@@ -252,19 +253,19 @@ const struct option config_options[] = {
     {
         .name = "sync.workers", .flag = "workers",
         FIELD(OPT_INT, sync.workers), .def = "0", .min = 0, .max = 256, .value = "N",
-        .def_shown = "8, but 1 with the Sync API", .commands = JOB,
+        .def_shown = "8, but 1 with the Sync API", .commands = AGAIN,
         .help = "Threads that read and send at the same time; with the Sync API, calls in flight.",
     },
     {
         .name = "sync.scan_workers", .flag = "scan-workers",
         FIELD(OPT_INT, sync.scan_workers), .def = "2", .min = 1, .max = 256, .value = "N",
-        .commands = JOB,
+        .commands = AGAIN,
         .help = "Threads that scan the table for ids.",
     },
     {
         .name = "sync.memory", .flag = "memory",
         FIELD(OPT_SIZE, sync.memory_bytes), .def = "48MiB", .min = 4 << 20, .max = (int64_t)1 << 40,
-        .commands = JOB,
+        .commands = AGAIN,
         .help = "Budget of bytes for pages and bodies.",
     },
     {
@@ -291,8 +292,8 @@ const struct option config_options[] = {
     {
         .name = "sync.limit", .flag = "limit",
         FIELD(OPT_INT, sync.limit), .def = "0", .min = 0, .max = INT32_MAX, .value = "N",
-        .def_shown = "no limit", .commands = JOB, .identity = true,
-        .help = "Stop after so many documents.",
+        .def_shown = "no limit", .commands = AGAIN, .identity = true,
+        .help = "Stop after so many documents; of failures show: after so many lines.",
     },
     {
         .name = "sync.sample", .flag = "sample",
@@ -302,25 +303,25 @@ const struct option config_options[] = {
     {
         .name = "sync.body", .flag = "bulk-size",
         FIELD(OPT_SIZE, sync.body_bytes), .def = "1MiB", .min = 64 << 10, .max = 100 << 20,
-        .commands = JOB,
+        .commands = AGAIN,
         .help = "Size of a bulk request to aim for; it shrinks while the server is in trouble.",
     },
     {
         .name = "sync.max_docs_per_s", .flag = "max-docs-per-s",
         FIELD(OPT_INT, sync.max_docs_per_s), .def = "0", .min = 0, .max = INT32_MAX, .value = "N",
-        .def_shown = "no limit", .commands = JOB,
+        .def_shown = "no limit", .commands = AGAIN,
         .help = "Documents sent to Elasticsearch per second, at most.",
     },
     {
         .name = "sync.max_reads_per_s", .flag = "max-reads-per-s",
         FIELD(OPT_INT, sync.max_reads_per_s), .def = "0", .min = 0, .max = INT32_MAX, .value = "N",
-        .def_shown = "no limit", .commands = JOB,
+        .def_shown = "no limit", .commands = AGAIN,
         .help = "Rows read from Cassandra per second, at most.",
     },
     {
         .name = "sync.missing", .flag = "missing",
         FIELD(OPT_ENUM, sync.missing), .def = "report", .choices = WORDS("report", "keep", "delete"),
-        .commands = JOB, .identity = true,
+        .commands = AGAIN, .identity = true,
         .help = "What becomes of the document of an id without a row: told as a failure, left alone, or "
                 "deleted after a second look.",
     },
@@ -332,8 +333,13 @@ const struct option config_options[] = {
     },
     {
         .name = "sync.fresh", .flag = "fresh",
-        FIELD(OPT_BOOL, sync.fresh), .def = "false", .commands = FOR_SYNC,
+        FIELD(OPT_BOOL, sync.fresh), .def = "false", .commands = FOR_SYNC | FOR_FAILURES,
         .help = "Start over where an unfinished run could be continued.",
+    },
+    {
+        .name = "sync.change_versioning", .flag = "change-versioning",
+        FIELD(OPT_BOOL, sync.change_versioning), .commands = FOR_SYNC | FOR_FAILURES, .flag_only = true,
+        .help = "Go on although the index was written under another versioning so far.",
     },
     {
         .name = "sync.strict_values", .flag = "strict-values",
@@ -491,7 +497,7 @@ const struct option config_options[] = {
     /* ---- run */
     {
         .name = "run.log_dir", .flag = "log-dir",
-        FIELD(OPT_STRING, run.log_dir), .def = ".", .def_shown = "the working folder", .value = "DIR", .commands = JOB,
+        FIELD(OPT_STRING, run.log_dir), .def = ".", .def_shown = "the working folder", .value = "DIR", .commands = AGAIN,
         .help = "Folder of SyncSuccess_*.log and SyncFailure_*.log.",
     },
     {
@@ -536,8 +542,13 @@ const struct option config_options[] = {
     {
         .name = "output.progress", .flag = "progress",
         FIELD(OPT_ENUM, output.progress), .def = "auto",
-        .choices = WORDS("auto", "bar", "plain", "none"), .commands = FOR_SYNC,
+        .choices = WORDS("auto", "bar", "plain", "none"), .commands = FOR_SYNC | FOR_FAILURES,
         .help = "A bar, or a line every 10 s; auto is a bar on a terminal.",
+    },
+    {
+        .name = "failures.reason", .flag = "reason",
+        FIELD(OPT_STRING, failures.reason), .value = "REASON", .commands = FOR_FAILURES, .flag_only = true,
+        .help = "Only failures of this reason.",
     },
     {
         .name = "print_config", .flag = "print-config",

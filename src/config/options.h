@@ -88,6 +88,7 @@ struct config {
         int64_t max_skew_ms;
         int missing; /* enum config_missing */
         bool fresh;
+        bool change_versioning;
         bool strict_values;
     } sync;
     struct {
@@ -138,6 +139,9 @@ struct config {
         const char *out; /* a folder */
         bool create;
     } init;
+    struct {
+        const char *reason; /* NULL: all */
+    } failures;
     bool print_config;
     const char *config_file; /* the file that was read; NULL: none */
 

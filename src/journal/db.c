@@ -105,7 +105,7 @@ static const char *const sql_text[SQL_STATEMENTS] = {
     [SQL_FAILURE_END] = "DELETE FROM failure WHERE no = ?",
     [SQL_FAILURE_AGAIN] = "UPDATE failure SET reason = ?, text = ?, at_us = ? WHERE no = ?",
     [SQL_FAILURES_MOVE] = "UPDATE failure SET run = (SELECT no FROM run WHERE id = ?)"
-                          " WHERE run = ?",
+                          " WHERE run = (SELECT no FROM run WHERE id = ?)",
     [SQL_FAILURES_DROP] = "DELETE FROM failure WHERE run = (SELECT no FROM run WHERE id = ?1)"
                           " AND (?2 = '' OR reason = ?2)",
     [SQL_NOTE_PUT] = "INSERT OR REPLACE INTO note VALUES (?, ?, ?)",

@@ -311,6 +311,32 @@ bool journal_drop_failures(struct journal *j, const char *run_id, const char *re
     return true;
 }
 
+struct settle {
+    const int64_t *nos;
+    size_t count;
+    const char *from;
+    const char *to;
+};
+
+static bool settle(struct journal *j, struct db *db, void *ctx, struct err *err)
+{
+    const struct settle *s = ctx;
+
+    (void)j;
+    for (size_t i = 0; i < s->count; i++)
+        if (!db_do(db, SQL_FAILURE_END, err, "i", s->nos[i]))
+            return false;
+    return db_do(db, SQL_FAILURES_MOVE, err, "tt", s->to, s->from);
+}
+
+bool journal_replace_failures(struct journal *j, const char *run_id, const int64_t *nos,
+                              size_t count, const char *by_run, struct err *err)
+{
+    struct settle s = {nos, count, by_run, run_id};
+
+    return journal_do(j, settle, &s, err);
+}
+
 /* ---- targets ---- */
 
 struct target {

@@ -164,8 +164,6 @@ void tx_failure_of(struct tx *t, const char *object, struct slice key, const cha
  * gone. */
 void tx_failure_end(struct tx *t, int64_t no);
 void tx_failure_again(struct tx *t, int64_t no, const char *reason, const char *text);
-/* Failures of the tx's run become those of another. */
-void tx_failures_move(struct tx *t, const char *run_id);
 void tx_note(struct tx *t, const char *name, const char *value);
 /* Commits and empties the tx; on error it is kept as it was. */
 bool journal_commit(struct tx *t, struct err *err);
@@ -207,6 +205,10 @@ bool journal_failures_after(struct journal *j, const char *run_id, int64_t after
 /* Forgets failures: of this reason (NULL: all). */
 bool journal_drop_failures(struct journal *j, const char *run_id, const char *reason,
                            uint64_t *count, struct err *err);
+/* These of a run (by failure_info.no) were tried again by another: its failures take their place.
+ */
+bool journal_replace_failures(struct journal *j, const char *run_id, const int64_t *nos,
+                              size_t count, const char *by_run, struct err *err);
 
 /* ---- targets ----------------------------------------------------------------------------------
  *

@@ -13,7 +13,6 @@ enum op_kind {
     OP_FAILURE,
     OP_FAILURE_END,
     OP_FAILURE_AGAIN,
-    OP_FAILURES_MOVE,
     OP_NOTE,
 };
 
@@ -160,11 +159,6 @@ void tx_failure_again(struct tx *t, int64_t no, const char *reason, const char *
     op->text = arena_strndup(&t->mem, text, strlen(text));
 }
 
-void tx_failures_move(struct tx *t, const char *run_id)
-{
-    add(t, OP_FAILURES_MOVE, run_id);
-}
-
 void tx_note(struct tx *t, const char *name, const char *value)
 {
     struct op *op = add(t, OP_NOTE, name);
@@ -242,8 +236,6 @@ static bool apply_op(struct journal *j, struct db *db, int64_t run, const struct
     case OP_FAILURE_AGAIN:
         return db_do(db, SQL_FAILURE_AGAIN, err, "ttii", op->name, op->text,
                      clock_wall_us(j->clock), op->a);
-    case OP_FAILURES_MOVE:
-        return db_do(db, SQL_FAILURES_MOVE, err, "ti", op->name, run);
     case OP_NOTE:
         return db_do(db, SQL_NOTE_PUT, err, "itt", run, op->name, op->text);
     }

@@ -271,30 +271,31 @@ static bool do_call(struct worker *me, const char *type, const struct json *ids,
     return true;
 }
 
-static void add_failure(struct tx *t, const struct json *id, const char *reason, const char *text)
+static void add_failure(struct tx *t, const char *type, const struct json *id, const char *reason,
+                        const char *text)
 {
     struct buf key;
 
     if (id->kind == JSON_STRING) {
-        tx_failure(t, id->text, reason, text);
+        tx_failure_of(t, type, id->text, reason, text);
         return;
     }
     buf_init(&key, SIZE_MAX / 2);
     json_write(&key, id);
-    tx_failure(t, buf_slice(&key), reason, text);
+    tx_failure_of(t, type, buf_slice(&key), reason, text);
     buf_fini(&key);
 }
 
-static void add_failures(struct tx *t, const struct json *ids, const struct keyed_result *results,
-                         const struct err *why)
+static void add_failures(struct tx *t, const char *type, const struct json *ids,
+                         const struct keyed_result *results, const struct err *why)
 {
     const struct keyed_result *r = results;
 
     json_each (id, ids) {
         if (r->outcome == KEYED_OPEN)
-            add_failure(t, id, "refused", why->text);
+            add_failure(t, type, id, "refused", why->text);
         else if (!r->ok && r->outcome != KEYED_DUPLICATE)
-            add_failure(t, id, r->reason[0] ? r->reason : "failed", r->text);
+            add_failure(t, type, id, r->reason[0] ? r->reason : "failed", r->text);
         r++;
     }
 }
@@ -344,8 +345,9 @@ static void check_books(struct work *w, const struct keyed_totals *sum, uint32_t
 }
 
 /* The block ends with its outcome. False: stopping. */
-static bool settle(struct worker *me, const struct item *item, const struct json *ids,
-                   const struct keyed_result *results, const struct err *why)
+static bool settle(struct worker *me, const struct item *item, const char *type,
+                   const struct json *ids, const struct keyed_result *results,
+                   const struct err *why)
 {
     struct work *w = me->work;
     AUTO(tx) struct tx *t = tx_new(w->o.run);
@@ -357,7 +359,7 @@ static bool settle(struct worker *me, const struct item *item, const struct json
     check_books(w, &sum, item->ids);
     tx_block_end(t, item->no);
     add_counts(w, t, &sum);
-    add_failures(t, ids, results, why);
+    add_failures(t, type, ids, results, why);
     init_retry(me, &retry);
     while (!journal_commit(t, &err)) {
         if (!wait_for_better(me, &retry, &err))
@@ -406,10 +408,9 @@ static bool work_off(struct worker *me, struct item *item)
     const struct json *call = json_parse(block.body, &mem, &err);
     const struct json *ids = json_get(call, "objectIds");
     ensure(ids && ids->count == item->ids); /* we wrote it */
+    const char *type = (const char *)json_get_string(call, "objectType").p;
     struct keyed_result *results = xalloc((ids->count + 1) * sizeof *results);
-    bool ok =
-        do_call(me, (const char *)json_get_string(call, "objectType").p, ids, results, &err) &&
-        settle(me, item, ids, results, &err);
+    bool ok = do_call(me, type, ids, results, &err) && settle(me, item, type, ids, results, &err);
     if (ok) {
         release(me->work, item->ids); /* before: who has the answer finds the queue without it */
         hand_out(me->work, item->ticket, &results);

@@ -579,25 +579,31 @@ static void failures_end_move_and_go(void **state)
     struct run_spec spec = {.command = "retry", .identity = "x", .params = "{}"};
     struct run *again = run_begin(s->j, &spec, &resumed, &s->err);
     t = tx_new(again);
-    tx_failure_end(t, l.no[0]);
     tx_failure_again(t, l.no[1], "contended", "new");
     tx_failure_again(t, 1000, "none", "there is no such");
     tx_failure(t, slice_str("d"), "unread_range", "4");
-    tx_failures_move(t, id);
     commit(s, t);
     tx_free(t);
+    assert_true(journal_replace_failures(s->j, id, &l.no[0], 1, run_id(again), &s->err));
     assert_string_equal(listed(s, run_id(again), 0).text, "");
     assert_string_equal(listed(s, id, 0).text,
                         "user:b|contended|new;:c|missing|3;:d|unread_range|4;");
-    assert_true(run_end(again, RUN_FINISHED, 0, NULL, &s->err));
 
     assert_true(journal_drop_failures(s->j, id, "missing", &dropped, &s->err));
     assert_int_equal(dropped, 1);
     assert_string_equal(listed(s, id, 0).text, "user:b|contended|new;:d|unread_range|4;");
     assert_true(journal_drop_failures(s->j, "none", NULL, &dropped, &s->err));
     assert_int_equal(dropped, 0);
+    assert_true(run_end(again, RUN_FINISHED, 0, NULL, &s->err));
+    spec.identity = "y";
+    again = run_begin(s->j, &spec, &resumed, &s->err);
+    t = tx_new(again);
+    tx_failure_end(t, l.no[1]);
+    commit(s, t);
+    tx_free(t);
+    assert_string_equal(listed(s, id, 0).text, ":d|unread_range|4;");
     assert_true(journal_drop_failures(s->j, id, NULL, &dropped, &s->err));
-    assert_int_equal(dropped, 2);
+    assert_int_equal(dropped, 1);
     assert_string_equal(listed(s, id, 0).text, "");
 }
 

@@ -40,7 +40,7 @@ static bool list_failure(void *ctx, const struct failure_info *f)
     char *text = ctx;
     size_t n = strlen(text);
 
-    snprintf(text + n, 1024 - n, "%s|%s|%s;", f->key, f->reason, f->text);
+    snprintf(text + n, 1024 - n, "%s:%s|%s|%s;", f->object, f->key, f->reason, f->text);
     return true;
 }
 
@@ -75,8 +75,9 @@ static void outcomes(void **state)
     assert_int_equal(bed_count(b, "indexed"), 2);
     assert_int_equal(bed_count(b, "failed"), 1);
     assert_true(journal_each_failure(b->journal, run_id(b->run), list_failure, failures, &b->err));
-    assert_string_equal(failures, "missing1|missing|no row;7|bad_id|is no id;"
-                                  "fails1|mapper_parsing_exception|;bad|bad_id|is no id;");
+    assert_string_equal(failures,
+                        "batch:missing1|missing|no row;batch:7|bad_id|is no id;"
+                        "batch:fails1|mapper_parsing_exception|;batch:bad|bad_id|is no id;");
     assert_int_equal(metrics_get(&b->metrics, METRIC_ids_taken_total), 6);
     assert_int_equal(metrics_get(&b->metrics, METRIC_documents_indexed_total), 2);
     bed_stop(b, 0);
@@ -148,7 +149,8 @@ static void what_can_never_pass(void **state)
     ticket_free(t);
     assert_true(journal_each_failure(b->journal, run_id(b->run), list_failure, failures, &b->err));
     assert_string_equal(
-        failures, "a|refused|elastic: index is not there;b|refused|elastic: index is not there;");
+        failures,
+        "batch:a|refused|elastic: index is not there;batch:b|refused|elastic: index is not there;");
     assert_int_equal(bed_count(b, "refused"), 2);
     bed_stop(b, 0);
 }
@@ -164,7 +166,7 @@ static void a_type_without_mapping_after_a_restart(void **state)
     fake_hold(&b->fake, false);
     drained(b);
     assert_true(journal_each_failure(b->journal, run_id(b->run), list_failure, failures, &b->err));
-    assert_string_equal(failures, "a|refused|no mapping for object type rating;");
+    assert_string_equal(failures, "rating:a|refused|no mapping for object type rating;");
     bed_stop(b, 0);
 }
 

@@ -1,0 +1,233 @@
+"""failures: by cause with a hint, one by one, dropped, tried again; and the mode that an index remembers."""
+import peer_http
+import pytest
+from direct import Direct, refused
+from flow import KEY, PASSWORD, cass, rows_of, says
+from peer_cql import READ_FAILURE, error
+
+
+@pytest.fixture
+def elastic():
+    with peer_http.Elastic() as e:
+        e.stop()
+        yield e
+
+
+@pytest.fixture
+def direct(program, make_ring, elastic):
+    return Direct(program, make_ring(page_rows=10), elastic)
+
+
+def refuse(elastic, *ids, type_="mapper_parsing_exception", reason="failed to parse field [v]"):
+    elastic.item_script = lambda action, meta, source: refused(400, type_, reason) if meta["_id"] in ids else None
+
+
+def failed(direct, *ids, **more):
+    refuse(direct.elastic, *ids)
+    return direct.ok(code=1, **more)["run"]
+
+
+def again(direct, run, *flags, code=0, **more):
+    r = direct.program.run("failures", "retry", run, "--json", *flags, **more)
+    assert r.code == code, r
+    return rows_of(r.out)[-1]
+
+
+def left(direct, run, *flags):
+    return {f["key"]: f["reason"] for f in rows_of(direct.program.run("failures", "show", run, "--json", *flags).out)}
+
+
+# --- list, show, drop ------------------------------------------------------------------------------------
+
+def test_causes_with_an_example_and_a_hint(direct):
+    run = failed(direct, "i0003", "i0004")
+    says(direct.program.run("failures", "list", run), r"^ +2 +mapper_parsing_exception +.*field \[v\]", r'such as "?i000[34]', "mapping does not take",
+         "failures retry " + run, code=0)
+    cause, = rows_of(direct.program.run("failures", "--json").out)
+    assert cause["run"] == run and cause["count"] == 2 and "mapping" in cause["hint"] and cause["key"] in ('"i0003"', '"i0004"')
+
+
+def test_show_takes_reason_and_limit(direct):
+    run = failed(direct, *["i%04d" % i for i in range(9)])
+    assert len(left(direct, run)) == 9
+    assert len(left(direct, run, "--limit", 4)) == 4
+    assert left(direct, run, "--reason", "contended") == {}
+    assert direct.program.run("failures", "list", run, "--reason", "contended", "--json").out == ""
+
+
+def test_drop(direct):
+    run = failed(direct, "i0003", "i0004")
+    says(direct.program.run("failures", "drop", run, "--reason", "missing"), "dropped 0 failures", code=0)
+    assert len(left(direct, run)) == 2
+    assert rows_of(direct.program.run("failures", "drop", run, "--json").out) == [{"run": run, "dropped": 2}]
+    assert left(direct, run) == {}
+    says(direct.program.run("failures", "list", run), "no failures", code=0)
+
+
+@pytest.mark.parametrize("args,text", [(["drop"], "of which run"), (["retry"], "of which run"), (["mend"], "list, show, retry or drop"),
+                                       (["retry", "20990101-000000-0000"], "no run 20990101-000000-0000")])
+def test_what_it_does_not_take(direct, args, text):
+    failed(direct, "i0003")
+    says(direct.program.run("failures", *args), text, code=2)
+
+
+# --- retry: an index ---------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("mode", ["read_time", "sequence", "none"])
+def test_the_row_as_it_is_now(direct, mode):
+    run = failed(direct, "i0003", "i0004", versioning=mode)
+    direct.table.put([("i0003", "new")])
+    refuse(direct.elastic, "i0004", type_="document_parsing_exception", reason="other")
+    c = again(direct, run, code=1)
+    assert (c["retry_of"], c["tried"], c["settled"], c["failed"], c["exit_code"]) == (run, 2, 1, 1, 1)
+    assert direct.elastic.sources("items")["i0003"]["v"] == "new"
+    assert left(direct, run) == {'"i0004"': "document_parsing_exception"}
+    direct.elastic.item_script = None
+    assert again(direct, run)["settled"] == 1
+    direct.same()
+    assert left(direct, run) == {}
+    says(direct.program.run("failures", "retry", run), "no failures to try again", code=0)
+
+
+def test_a_row_that_went_meanwhile_is_settled(direct):
+    run = failed(direct, "i0003")
+    direct.table.delete(id="i0003")
+    direct.elastic.item_script = None
+    assert again(direct, run)["settled"] == 1 and left(direct, run) == {}
+
+
+def test_only_one_reason(direct):
+    reasons = {"i0003": "mapper_parsing_exception", "i0004": "illegal_argument_exception"}
+    direct.elastic.item_script = lambda a, meta, s: refused(400, reasons[meta["_id"]]) if meta["_id"] in reasons else None
+    run = direct.ok(code=1)["run"]
+    direct.elastic.item_script = None
+    assert again(direct, run, "--reason", "mapper_parsing_exception")["tried"] == 1
+    assert left(direct, run) == {'"i0004"': "illegal_argument_exception"}
+
+
+def test_a_retry_is_a_run_of_its_own(direct):
+    run = failed(direct, "i0003")
+    c = again(direct, run, code=1)
+    assert [r["command"] for r in rows_of(direct.program.run("runs", "--json").out)] == ["retry", "sync"]
+    assert rows_of(direct.program.run("runs", "show", c["run"], "--json").out)[0]["summary"]["retry_of"] == run
+    assert rows_of(direct.program.run("failures", "--json").out)[0]["run"] == run  # the newest that is no retry
+    says(direct.program.run("failures", "retry", c["run"]), "give the run that it was a retry of", code=2)
+
+
+def test_secrets_come_anew(program, make_ring, elastic):
+    ring = make_ring(page_rows=10)
+    ring.auth = ("bob", PASSWORD)
+    d = Direct(program, ring, elastic)
+    refuse(elastic, "i0003")
+    by_env = {"CASS2ES_CASSANDRA_PASSWORD": PASSWORD}
+    run = rows_of(program.finish(program.start(*d.args("--cassandra-username", "bob"), env=by_env)).out)[0]["run"]
+    elastic.item_script = None
+    says(program.run("failures", "retry", run), "bob|password|credentials|log.?in", code=3)
+    assert left(d, run)
+    r = says(program.run("failures", "retry", run, "--json", "--cassandra-password", PASSWORD), code=0)
+    assert PASSWORD not in r.out + r.err and not left(d, run)
+
+
+def test_what_is_given_now_comes_first(direct):
+    run = failed(direct, "i0003")
+    direct.elastic.item_script = None
+    r = direct.program.run("failures", "retry", run, "--elastic-url", "http://127.0.0.1:1", "--retry-budget", "200ms")
+    says(r, "127.0.0.1:1", code=3)
+    assert again(direct, run)["settled"] == 1
+
+
+def test_many(program, make_ring, elastic):
+    d = Direct(program, make_ring(page_rows=100), elastic, rows=1000)
+    elastic.item_script = lambda a, meta, s: refused(400, "illegal_argument_exception")
+    run = d.ok(code=1)["run"]
+    elastic.item_script = lambda a, meta, s: refused(400, "illegal_argument_exception") if meta["_id"] >= "i0990" else None
+    c = again(d, run, code=1)
+    assert (c["tried"], c["settled"], c["failed"]) == (1000, 990, 10)
+    assert len(left(d, run)) == 10
+
+
+def test_keys_of_several_columns(program, make_ring, elastic):
+    ring = make_ring(page_rows=10)
+    ring.table("shop", "lines", "a text, b text, v text", "a", ["b"], rows=[("a%d" % (i // 3), "b%d" % i, "v") for i in range(12)])
+    d = Direct(program, ring, elastic)
+    elastic.index("lines")
+    refuse(elastic, "a1:b4")
+    r = program.run("sync", "shop.lines", "--index", "lines", "--elastic-url", elastic.url, *cass(ring), "--json")
+    run = rows_of(says(r, code=1).out)[0]["run"]
+    assert left(d, run) == {'{"a":"a1","b":"b4"}': "mapper_parsing_exception"}
+    elastic.item_script = None
+    assert again(d, run)["settled"] == 1 and "a1:b4" in elastic.sources("lines")
+
+
+def test_ranges_that_could_not_be_read(direct):
+    bad = direct.table.tokens[7]
+
+    def tombstones(r):
+        a, b = (int.from_bytes(v, "big", signed=True) for v in r.values[:2])
+        return a < bad <= b
+    direct.ring.on("EXECUTE", r'"items".*token\(', do=error(READ_FAILURE, "READ_TOO_MANY_TOMBSTONES"), times=None, where=tombstones)
+    c = direct.ok(code=1)
+    assert c["unread_ranges"] == 1 and c["rows"] == 59
+    reads = again(direct, c["run"], code=1)
+    assert reads["unread_ranges"] == 1 and reads["rows"] == 0
+    assert list(left(direct, c["run"]).values()) == ["unread_range"]
+    direct.ring.rules.clear()
+    reads = again(direct, c["run"])
+    assert (reads["rows"], reads["indexed"], reads["exit_code"]) == (1, 1, 0)  # only that range was read
+    direct.same()
+    assert left(direct, c["run"]) == {}
+
+
+# --- retry: the Sync API, and what serve could not do --------------------------------------------------------
+
+def test_ids_for_the_sync_api(job, api, program):
+    api.script(1, api.error(400, "UOS_0072"))
+    says(job.run(ids=["a", "b", "c"], block=1), code=1)
+    run = rows_of(program.run("runs", "--json").out)[0]["id"]
+    r = program.run("failures", "retry", run, "--sync-api-key", KEY)
+    says(r, r"accepted +1", code=0)
+    assert sorted(api.ids()) == ["a", "b", "c"] and len(api.calls) == 4 and KEY not in r.out + r.err
+    says(program.run("failures", "list", run), "no failures", code=0)
+    assert not list(program.state.glob("*.ids"))
+
+
+def test_ids_that_fail_once_more(job, api, program):
+    api.script(1, api.error(400, "UOS_0072"))
+    api.script(4, api.error(400, "UOS_0099"))
+    says(job.run(ids=["a", "b", "c"], block=1), code=1)
+    run = rows_of(program.run("runs", "--json").out)[0]["id"]
+    says(program.run("failures", "retry", run, "--sync-api-key", KEY), code=1)
+    assert "UOS_0099" in program.run("failures", "show", run).out
+    assert len(rows_of(program.run("failures", "show", run, "--json").out)) == 1
+
+
+def test_a_dry_run_has_nothing_to_try_again(job, api, program):
+    says(job.run(ids=["a"], dry_run="true"), code=0)
+    run = rows_of(program.run("runs", "--json").out)[0]["id"]
+    says(program.run("failures", "retry", run), "dry run", code=2)
+
+
+# --- the mode of an index ------------------------------------------------------------------------------------
+
+def test_another_versioning_is_refused(direct):
+    direct.ok(versioning="read_time")
+    r = says(direct.run(versioning="sequence"), "index items was written under versioning read_time", "--change-versioning", code=2)
+    assert len(rows_of(direct.program.run("runs", "--json").out)) == 1, r
+    says(direct.run("--fresh", versioning="sequence"), "was written under", code=2)
+    direct.ok("--change-versioning", versioning="sequence")
+    direct.ok(versioning="sequence")
+    says(direct.run(versioning="read_time"), "was written under versioning sequence", code=2)
+
+
+def test_an_index_made_anew_has_no_past(direct):
+    direct.elastic.meta["items"]["settings"]["uuid"] = "one"
+    direct.ok(versioning="read_time")
+    direct.elastic.meta["items"]["settings"]["uuid"] = "two"
+    direct.ok(versioning="sequence")
+
+
+def test_what_the_index_was_made_for(direct):
+    direct.elastic.meta["items"]["mappings"]["_meta"] = {"cass2es": {"versioning": "read_time"}}
+    says(direct.run(versioning="none"), "was made for versioning read_time", code=2)
+    direct.ok("--change-versioning", versioning="none")
+    direct.ok(versioning="none")
