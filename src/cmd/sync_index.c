@@ -241,6 +241,8 @@ static bool run_direct(struct direct_sync *d, struct direct_counts *counts, stru
         .workers = c->sync.workers ? (unsigned)c->sync.workers : INDEX_WORKERS,
         .memory_bytes = c->sync.memory_bytes,
         .strict_values = c->sync.strict_values,
+        .docs_per_s = (uint64_t)c->sync.max_docs_per_s,
+        .reads_per_s = (uint64_t)c->sync.max_reads_per_s,
     };
     struct direct *direct = direct_start(&o, err);
 

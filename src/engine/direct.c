@@ -209,6 +209,31 @@ static bool range_failed(void *ctx, const struct token_range *range, const char 
     return tasks_note_unread(((struct direct_worker *)ctx)->tx, range, why, err);
 }
 
+static int64_t asked_ms(void *ctx)
+{
+    return ((struct direct_worker *)ctx)->asked_ms;
+}
+
+static void read_trouble(void *ctx)
+{
+    limit_read_trouble(((struct direct_worker *)ctx)->direct->o.limit);
+}
+
+/* A limit is kept by waiting, and what waits grows old: a page is so small that the turns of all
+ * workers together take no longer than a quarter of what a row may wait. */
+static uint32_t most_rows(const struct direct_options *o)
+{
+    int64_t age_us = guard_max_age_us(o->guard);
+    uint64_t per_s = o->docs_per_s;
+
+    if (!per_s || (o->reads_per_s && o->reads_per_s < per_s))
+        per_s = o->reads_per_s;
+    if (!per_s || age_us == INT64_MAX)
+        return 0;
+    double rows = (double)per_s * (double)age_us / 1e6 / 4 / o->workers;
+    return rows < 1 ? 1 : rows > UINT32_MAX ? UINT32_MAX : (uint32_t)rows;
+}
+
 bool direct_work(struct direct_worker *w,
                  bool (*take_page)(void *ctx, const struct scan_task *task,
                                    const struct scan_page *page, struct err *err),
@@ -226,6 +251,8 @@ bool direct_work(struct direct_worker *w,
         .take_page = take_page,
         .range_cut = range_cut,
         .range_failed = range_failed,
+        .asked_ms = asked_ms,
+        .read_trouble = read_trouble,
         .ctx = w,
     };
 
@@ -242,8 +269,9 @@ struct direct *direct_start(const struct direct_options *o, struct err *err)
 
     d->o = *o;
     bool by_key = plan_versioning(o->plan) == VERSIONING_SEQUENCE;
-    scan_plan_init(&d->scan, plan_schema(o->plan), plan_columns(o->plan),
-                   by_key ? plan_key_count(o->plan) : plan_column_count(o->plan));
+    scan_plan_select(&d->scan, plan_schema(o->plan), plan_selects(o->plan),
+                     by_key ? plan_key_count(o->plan) : plan_column_count(o->plan), NULL);
+    d->scan.most_rows = most_rows(o);
     d->tasks = tasks_plan(o->cluster, plan_schema(o->plan), o->run, RANGE_BYTES,
                           4 * (size_t)o->workers, err);
     if (!d->tasks || !run_count(o->run, "rows", &before, err)) {

@@ -35,8 +35,9 @@ struct direct_options {
     struct guard *guard;
     struct limit *limit;
     unsigned workers;
-    size_t memory_bytes; /* for pages and bodies of all workers */
-    bool strict_values;  /* an altered value fails its document */
+    size_t memory_bytes;              /* for pages and bodies of all workers */
+    bool strict_values;               /* an altered value fails its document */
+    uint64_t docs_per_s, reads_per_s; /* what `limit` was told; 0: no limit */
 };
 
 /* Of the whole run, earlier processes included. rows = filtered + merged + documents;

@@ -49,8 +49,9 @@ struct direct_worker {
     struct guard *guards[2];
     struct tx *tx;
     struct page_sum sum;
-    struct buf key; /* of a failed document */
-    size_t singles; /* given to keyed for this page */
+    struct buf key;   /* of a failed document */
+    size_t singles;   /* given to keyed for this page */
+    int64_t asked_ms; /* that the index asked for, with what failed last; <= 0: nothing */
     struct keyed_result single_sum;
 };
 

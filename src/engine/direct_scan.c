@@ -122,6 +122,7 @@ static bool send_bulk(struct scanner *s, struct err *err)
     bool ok = elastic_bulk_send(s->w.elastic, &s->target, &s->bulk, &sent, err);
     limit_leave(d->o.limit, ok && !sent.pushed_back ? LIMIT_FINE : LIMIT_PUSHED_BACK, sent.took_ms);
     if (!ok) {
+        s->w.asked_ms = elastic_retry_after_ms(s->w.elastic);
         if (err->kind == ERR_RETRY)
             guard_refresh(d->o.guard, s->w.elastic);
         return false;
@@ -274,6 +275,7 @@ static bool settle_rest(struct scanner *s, struct err *err)
 static void begin_page(struct scanner *s, const struct page *page)
 {
     s->page = page;
+    s->w.asked_ms = 0;
     s->aim = limit_body_bytes(s->w.direct->o.limit);
     guard_renew(s->w.direct->o.guard, s->w.elastic);
     s->again_count = s->check_count = 0;

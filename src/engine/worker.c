@@ -47,7 +47,10 @@ static bool try_again(struct reading *r, struct err *err)
     LOG(LOG_WARN, r->taking ? "page_retry" : "scan_retry", F_STR("error", err->text),
         F_INT("tries", r->retry.tries + 1));
     crew_note(r->w->crew, r->taking ? "waiting for the index" : "waiting for Cassandra");
-    if (!retry_wait(&r->retry, 0, err))
+    int64_t asked_ms = r->taking && r->w->asked_ms ? r->w->asked_ms(r->w->ctx) : 0;
+    if (!r->taking && r->w->read_trouble)
+        r->w->read_trouble(r->w->ctx);
+    if (!retry_wait(&r->retry, asked_ms, err))
         return false;
     crew_note(r->w->crew, "");
     return true;

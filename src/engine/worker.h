@@ -42,6 +42,10 @@ struct worker {
      * the run goes on. */
     bool (*range_failed)(void *ctx, const struct token_range *range, const char *why,
                          struct err *err);
+    /* What the owner was asked to wait before it is given a page again (Retry-After), in ms; NULL:
+     * nothing. */
+    int64_t (*asked_ms)(void *ctx);
+    void (*read_trouble)(void *ctx); /* a read failed, and may pass; NULL: nobody asks */
     void *ctx;
 };
 

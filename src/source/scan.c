@@ -223,6 +223,14 @@ static bool open_pager(struct scan *s, int64_t start, struct slice state, struct
     return s->pager != NULL;
 }
 
+static uint32_t cap_rows(const struct scan *s, uint32_t rows)
+{
+    uint32_t most =
+        s->plan->most_rows && s->plan->most_rows < MAX_ROWS ? s->plan->most_rows : MAX_ROWS;
+
+    return rows < most ? rows : most;
+}
+
 struct scan *scan_open(struct cql_session *session, const struct scan_plan *plan,
                        const struct scan_task *task, uint32_t target_bytes, uint32_t first_rows,
                        uint32_t most_rows, struct err *err)
@@ -234,7 +242,7 @@ struct scan *scan_open(struct cql_session *session, const struct scan_plan *plan
     s->task = *task;
     s->target_bytes = target_bytes;
     s->page_rows = first_rows ? first_rows : FIRST_ROWS;
-    s->most_rows = most_rows && most_rows < MAX_ROWS ? most_rows : MAX_ROWS;
+    s->most_rows = cap_rows(s, most_rows ? most_rows : MAX_ROWS);
     if (s->page_rows > s->most_rows)
         s->page_rows = s->most_rows;
     s->done_to = task->done_to;
@@ -277,9 +285,7 @@ static void size_next_page(struct scan *s, const struct page *page)
     uint64_t rows = s->target_bytes / row_bytes;
     if (rows > (uint64_t)s->page_rows * 8)
         rows = (uint64_t)s->page_rows * 8;
-    s->most_rows += s->most_rows / 8 + 1;
-    if (s->most_rows > MAX_ROWS)
-        s->most_rows = MAX_ROWS;
+    s->most_rows = cap_rows(s, s->most_rows + s->most_rows / 8 + 1);
     s->page_rows = (uint32_t)(rows < 1 ? 1 : rows > s->most_rows ? s->most_rows : rows);
     cql_pager_set_rows(s->pager, s->page_rows);
 }

@@ -42,6 +42,7 @@ struct scan_plan {
     struct slice *values; /* of those pushed */
     uint16_t value_count;
     enum cql_consistency consistency; /* 0: the cluster's */
+    uint32_t most_rows;               /* of any page; 0: as many as its bytes allow */
 };
 
 /*

@@ -1,0 +1,394 @@
+"""Direct sync and what an index answers: nothing lost, nothing wrong, a clear word, the right exit code."""
+import re
+import threading
+import time
+
+import peer_http
+import pytest
+from direct import Direct, actions, number, problem, refused, sent_versions
+from flow import PASSWORD, QUICK, says
+from peer_http import Reply
+
+MODES = ("read_time", "sequence", "none")
+
+
+@pytest.fixture
+def elastic():
+    with peer_http.Elastic() as e:
+        e.stop()
+        yield e
+
+
+@pytest.fixture
+def direct(program, make_ring, elastic):
+    return Direct(program, make_ring(page_rows=10), elastic)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_every_row_becomes_a_document(direct, mode):
+    c = direct.ok(versioning=mode)
+    assert (c["rows"], c["documents"], c["indexed"], c["exit_code"], c["index"]) == (60, 60, 60, 0, "items")
+    direct.same()
+    c = direct.ok(versioning=mode)
+    assert c["indexed"] == (0 if mode == "sequence" else 60) and c["unchanged"] == 60 - c["indexed"]
+    direct.same()
+
+
+def test_the_summary_for_people(direct):
+    says(direct.run(json_=False), "shop.items to index items: all rows read", r"^ *documents +60", r"^ *indexed +60", r"^ *failed +0", code=0)
+
+
+# --- a whole request ---------------------------------------------------------------------------------
+
+def done_but_lost(direct, reply):
+    """The request is carried out, and its answer is `reply`."""
+    def act(req):
+        answer = direct.elastic.usual(req)
+        return reply(answer) if callable(reply) else reply
+    return act
+
+
+LOST = {
+    "429": problem(429, "es_rejected_execution_exception"),
+    "502": Reply(502, "<html>bad gateway</html>", content_type="text/html"),
+    "503": problem(503, "unavailable_shards_exception"),
+    "504": Reply(504),
+    "closed": Reply(fault="close"),
+    "reset": Reply(fault="reset"),
+    "cut off": lambda a: Reply(200, a.body, cut=len(a.body) // 2),
+    "html": peer_http.html(),
+    "empty": Reply(200, b""),
+    "another JSON": Reply(200, {"acknowledged": True}),
+    "half a JSON": lambda a: Reply(200, a.body[:len(a.body) // 2]),
+    "endless": Reply(200, b'{"took":1,"errors":false,"items":[', endless=True),
+    "an item too few": lambda a: Reply(200, re.sub(rb'\{"(index|create)":\{[^{}]*(\{[^{}]*\})?[^{}]*\}\},?', b"", a.body, count=1)),
+    "an item too many": lambda a: Reply(200, a.body.replace(b'"items":[', b'"items":[{"index":{"_id":"x","status":201}},')),
+    "another action": lambda a: Reply(200, a.body.replace(b'{"index":', b'{"delete":', 1).replace(b'{"create":', b'{"delete":', 1)),
+    "an item without a status": lambda a: Reply(200, re.sub(rb'"status": ?\d+', b'"state":1', a.body, count=1)),
+}
+
+
+@pytest.mark.parametrize("what", LOST)
+@pytest.mark.parametrize("mode", ["read_time", "sequence"])
+def test_what_became_of_it_is_unknown(direct, what, mode):
+    """Read again, with later versions; never the same body twice; counted once."""
+    direct.on_bulk(done_but_lost(direct, LOST[what]), done_but_lost(direct, LOST[what]))
+    c = direct.ok("--workers", 1, "--memory", "8MiB", versioning=mode)
+    assert (c["rows"], c["failed"]) == (60, 0) and c["indexed"] + c["unchanged"] + c["stale"] == 60, c
+    direct.same()
+    if mode == "read_time":
+        bodies = [b.body for b in direct.bulks()]
+        assert len(bodies) == len(set(bodies))
+        again = [v for v in sent_versions(direct.bulks()).values() if len(v) > 1]
+        assert len(again) >= 10 and all(v == sorted(set(v)) for v in again)
+
+
+def test_a_document_misplaced_in_the_answer(direct):
+    """Under sequence the answers name their documents."""
+    def swap(answer):
+        ids = re.findall(rb'"_id":"(i\d+)"', answer.body)
+        return Reply(200, answer.body.replace(ids[0], b"?").replace(ids[1], ids[0]).replace(b"?", ids[1]))
+    direct.on_bulk(done_but_lost(direct, swap))
+    c = direct.ok("--workers", 1, versioning="sequence")
+    assert c["indexed"] + c["unchanged"] == 60
+    direct.same()
+
+
+@pytest.mark.parametrize("what", ["503", "closed", "cut off", "html", "an item too few"])
+def test_when_it_never_passes(direct, what):
+    direct.on_bulk(LOST[what] if isinstance(LOST[what], Reply) else done_but_lost(direct, LOST[what]), each=True)
+    result = says(direct.run(*QUICK, json_=False), re.escape(direct.elastic.url), "gave up after", "run the same command again", code=3)
+    assert "rows" in result.out and not re.search(r"documents +[1-9]", result.out)
+    direct.elastic.always = None
+    c = direct.ok()
+    assert c["rows"] == c["documents"] == 60
+    direct.same()
+
+
+def test_a_server_that_asks_for_time(direct):
+    """Retry-After is honoured."""
+    direct.on_bulk(Reply(429, headers={"Retry-After": "1"}))
+    direct.ok("--workers", 1)
+    first, second = direct.bulks()[:2]
+    assert second.start - first.start >= 0.99
+
+
+# --- single items ------------------------------------------------------------------------------------
+
+def per_mille(direct, classes, once):
+    """5 % of the items of each class are answered so; once: only at the first time."""
+    seen = set()
+
+    def act(action, meta, source):
+        n = number(meta["_id"])
+        for i, answer in enumerate(classes):
+            if n % 20 == i and (not once or n not in seen):
+                seen.add(n)
+                return answer
+        return None
+    direct.elastic.item_script = act
+
+
+PASSING = [refused(429, "es_rejected_execution_exception"), refused(503, "unavailable_shards_exception"), refused(500, "exception"),
+           refused(403, "cluster_block_exception", "index [items] blocked by: [TOO_MANY_REQUESTS/12/disk usage exceeded]"),
+           refused(429, "circuit_breaking_exception")]
+LASTING = [refused(400, "mapper_parsing_exception", "failed to parse field [v] of type [long]"), refused(404, "routing_missing_exception"),
+           refused(400, "strict_dynamic_mapping_exception"), refused(400, "illegal_argument_exception"), refused(413, "too_large")]
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_items_that_pass_later(direct, mode):
+    per_mille(direct, PASSING, once=True)
+    c = direct.ok(versioning=mode)
+    assert (c["rows"], c["documents"], c["failed"]) == (60, 60, 0) and c["indexed"] + c["unchanged"] == 60
+    direct.same()
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_items_that_never_pass(direct, mode):
+    per_mille(direct, LASTING, once=False)
+    c = direct.ok(versioning=mode, code=1)
+    assert (c["rows"], c["indexed"], c["failed"]) == (60, 45, 15)
+    direct.same(without=[i for i in direct.rows() if number(i) % 20 < 5])
+    listed = direct.failures(c["run"])
+    assert all(answer["error"]["type"] in listed for answer in LASTING), listed
+    assert len(direct.bulks()) < 200
+
+
+def test_failures_are_summed_up_for_people(direct):
+    direct.elastic.put("items", "i0003", {"v": "older"})
+    direct.elastic.deleted["items"].clear()
+    per_mille(direct, [None, None, None, LASTING[0]], once=False)
+    says(direct.run(json_=False), r"failed +3", "older version.*still in the index", r'mapper_parsing_exception: "i00[0-4]3": failed to parse field',
+         "cass2es failures list", code=1)
+    assert direct.elastic.sources("items")["i0003"] == {"v": "older"}
+
+
+def test_half_of_all_fail_in_every_way(direct):
+    per_mille(direct, PASSING, once=True)
+    passing = direct.elastic.item_script
+
+    def both(action, meta, source):
+        n = number(meta["_id"]) % 20
+        return LASTING[n - 5] if 5 <= n < 10 else passing(action, meta, source)
+    direct.elastic.item_script = both
+    direct.on_bulk(problem(429, "es_rejected_execution_exception"), None, Reply(fault="reset"), None, problem(503, "x"))
+    c = direct.ok("--workers", 2, code=1)
+    assert (c["rows"], c["indexed"], c["failed"]) == (60, 45, 15)
+    direct.same(without=[i for i in direct.rows() if 5 <= number(i) % 20 < 10])
+
+
+def conflict_with(version):
+    return lambda action, meta, source: refused(409, "version_conflict_engine_exception", "[%s]: version conflict, current version [%d] is higher than "
+                                                "the one provided [%d]" % (meta["_id"], version(meta), meta["version"])) if number(meta["_id"]) % 20 == 3 else None
+
+
+def test_a_later_version_is_there(direct):
+    direct.elastic.item_script = conflict_with(lambda m: m["version"] + 1)
+    c = direct.ok()
+    assert (c["rows"], c["indexed"], c["stale"], c["failed"]) == (60, 57, 3, 0)
+
+
+def test_a_version_of_tomorrow_is_there(direct):
+    direct.elastic.item_script = conflict_with(lambda m: m["version"] + 86400 * 10**6)
+    c = direct.ok(code=1)
+    assert (c["rows"], c["indexed"], c["stale"], c["failed"]) == (60, 57, 0, 3)
+    assert "foreign_version" in direct.failures(c["run"])
+
+
+def test_another_writer_is_always_faster(direct):
+    """sequence: five losses, then the document is told as contended."""
+    lost = []
+
+    def act(action, meta, source):
+        if meta["_id"] != "i0007":
+            return None
+        lost.append(meta)
+        return refused(409, "version_conflict_engine_exception", "[i0007]: version conflict, document already exists (current version [1])")
+    direct.elastic.item_script = act
+    c = direct.ok(versioning="sequence", code=1)
+    assert (c["indexed"], c["failed"]) == (59, 1) and 2 <= len(lost) <= 7
+    assert "contended" in direct.failures(c["run"])
+
+
+# --- the body ----------------------------------------------------------------------------------------
+
+def test_a_gateway_that_takes_small_bodies_only(direct):
+    direct.table.put([("b%04d" % i, "x" * 1000) for i in range(100)])
+    direct.ring.page_rows = 100
+    direct.on_bulk(lambda req: Reply(413) if len(req.body) > 20000 else None, each=True)
+    c = direct.ok("--workers", 1)
+    assert (c["rows"], c["indexed"]) == (160, 160)
+    direct.same()
+
+
+def test_a_document_that_no_gateway_takes(direct):
+    direct.table.put([("i0007", "x" * 30000)])
+    direct.on_bulk(lambda req: Reply(413) if len(req.body) > 20000 else None, each=True)
+    c = direct.ok("--workers", 1, code=1)
+    assert (c["rows"], c["indexed"], c["failed"]) == (60, 59, 1)
+    direct.same(without=["i0007"])
+    assert "document_too_large" in direct.failures(c["run"])
+
+
+@pytest.mark.parametrize("status", [400, pytest.param(500, marks=pytest.mark.long)])
+def test_a_line_for_which_the_whole_request_is_refused(direct, status):
+    direct.on_bulk(lambda req: problem(status, "x_content_parse_exception") if b"i0007" in req.body else None, each=True)
+    c = direct.ok("--workers", 1, code=1)
+    assert (c["rows"], c["indexed"], c["failed"]) == (60, 59, 1)
+    direct.same(without=["i0007"])
+    assert "x_content_parse_exception" in direct.failures(c["run"])
+
+
+def test_a_row_that_is_larger_than_the_memory(direct):
+    direct.table.put([("i0007", "x" * 3000000)])
+    result = direct.run("--workers", 1, "--memory", "4MiB")
+    assert result.code == 1, result
+    assert (result.counts["rows"], result.counts["indexed"], result.counts["failed"]) == (60, 59, 1)
+    direct.same(without=["i0007"])
+    says(result, code=1)
+    assert re.search("too.large|larger than --memory", direct.failures(result.counts["run"]))
+
+
+# --- a pause -----------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("how", ["item", "items", "request"])
+def test_a_block_pauses_the_run(direct, how):
+    """Read-only or flood stage: nothing fails, it goes on when the block is gone, however often it was told."""
+    block = refused(403, "cluster_block_exception", "index [items] blocked by: [FORBIDDEN/8/index write (api)];")
+    gone = threading.Event()
+    if how == "request":
+        direct.on_bulk(lambda req: None if gone.is_set() else problem(429, "cluster_block_exception", block["error"]["reason"]), each=True)
+    else:
+        direct.elastic.item_script = lambda a, m, s: block if not gone.is_set() and (how == "items" or number(m["_id"]) == 7) else None
+    direct.elastic.blocks = {"indices": {"items": {"8": {"description": "index write (api)", "levels": ["write"]}}}}
+
+    def away():
+        direct.elastic.blocks = {}
+        gone.set()
+    timer = threading.Timer(1.5, away)
+    timer.start()
+    c = direct.ok("--workers", 2)
+    timer.join()
+    assert (c["rows"], c["indexed"], c["failed"]) == (60, 60, 0)
+    direct.same()
+    assert len(direct.bulks()) < 60
+
+
+def test_a_block_that_stays_ends_the_budget(direct):
+    block = refused(403, "cluster_block_exception", "index [items] blocked by: [FORBIDDEN/8/index write (api)];")
+    direct.elastic.item_script = lambda a, m, s: block
+    says(direct.run(*QUICK, json_=False), "cluster_block_exception|blocked|index write", "gave up", "run the same command again", code=3)
+    direct.elastic.item_script = None
+    assert direct.ok()["rows"] == 60
+    direct.same()
+
+
+# --- rates -------------------------------------------------------------------------------------------
+
+def test_documents_per_second(direct):
+    began = time.monotonic()
+    c = direct.ok("--max-docs-per-s", 40)
+    assert c["indexed"] == 60 and time.monotonic() - began >= 1  # the first body does not wait
+    direct.same()
+
+
+def test_rows_per_second(direct):
+    began = time.monotonic()
+    assert direct.ok("--max-reads-per-s", 40)["indexed"] == 60
+    assert time.monotonic() - began >= 1
+    direct.same()
+
+
+@pytest.mark.parametrize("flag", ["--max-docs-per-s", "--max-reads-per-s"])
+def test_a_rate_and_the_age_of_rows(direct, flag):
+    """A page is small enough that it does not grow too old while it waits for its turn."""
+    direct.table.put([("i%04d" % i, "v%d" % i) for i in range(400)])
+    direct.ring.page_rows = 100
+    direct.elastic.meta["items"]["settings"]["gc_deletes"] = "4s"  # a row may be 1 s old
+    result = direct.run(flag, 100, "--workers", 8)
+    assert result.code == 0 and result.counts["indexed"] == 400 and 2 <= result.seconds < 8, result
+    assert "too long" not in result.err
+    direct.same()
+
+
+# --- before the run ----------------------------------------------------------------------------------
+
+def test_no_such_index(direct):
+    direct.elastic.indices.clear()
+    says(direct.run(), "no index items", "cass2es init shop.items --index items --create", code=2)
+    assert not direct.bulks()
+
+
+@pytest.mark.parametrize("name", ["write", "read_only", "read_only_allow_delete"])
+def test_an_index_that_is_blocked(direct, name):
+    direct.elastic.meta["items"]["settings"]["blocks"] = {name: "true"}
+    says(direct.run(*QUICK), "items", "block", code=2)
+    assert not direct.bulks()
+
+
+def test_an_index_of_another_versioning(direct):
+    direct.elastic.meta["items"]["mappings"] = {"_meta": {"cass2es": {"versioning": "sequence"}}}
+    says(direct.run(), "items", "sequence", "read_time", code=2)
+    assert not direct.bulks()
+    direct.ok(versioning="sequence")
+
+
+@pytest.mark.parametrize("status", [401, 403])
+@pytest.mark.parametrize("when", ["before", "bulk"])
+def test_not_allowed(direct, status, when):
+    refuse = problem(status, "security_exception", "action is unauthorized")
+    direct.elastic.always = refuse if when == "before" else lambda r: refuse if r.path.endswith("_bulk") else None
+    result = says(direct.run("--elastic-username", "u", "--elastic-password", PASSWORD), str(status), "security_exception", code=3)
+    assert result.seconds < 5
+    assert not direct.program.places_of(PASSWORD, result.out, result.err)
+
+
+def test_items_that_may_not_be_written(direct):
+    """No rights for one are no rights for all."""
+    direct.elastic.item_script = lambda a, m, s: refused(403, "security_exception", "action is unauthorized") if number(m["_id"]) == 7 else None
+    says(direct.run(json_=False), "security_exception", "run the same command again", code=3)
+    direct.elastic.item_script = None
+    assert direct.ok()["rows"] == 60
+    direct.same()
+
+
+def test_clocks_apart(direct):
+    direct.ring.clock_ahead = 3600
+    says(direct.run(), "clock is 3[56]\\d+ ms behind Cassandra's", "NTP", code=2)
+    assert not direct.bulks()
+    direct.ring.clock_ahead = 3
+    direct.ok()
+
+
+# --- rows and ids ------------------------------------------------------------------------------------
+
+def test_an_id_of_512_bytes_and_one_of_more(direct):
+    """A default id becomes a hash, an id by template fails its document; the page goes on."""
+    direct.table.put([("a" * 512, "fits"), ("b" * 513, "does not")])
+    c = direct.ok(versioning="read_time", code=1)
+    assert (c["rows"], c["indexed"], c["failed"]) == (62, 61, 1)
+    direct.same(without=["b" * 513])
+    assert "bad_document_id" in direct.failures(c["run"])
+
+
+def test_an_empty_id(program, make_ring, elastic):
+    ring = make_ring()
+    ring.table("shop", "things", "p text, c text, v text", "p", "c", rows=[("p1", "", "v1"), ("p1", "c", "v2"), ("p2", "c2", "v3")])
+    d = Direct(program, ring, elastic)
+    program.file("things.yaml", 'object: t\nsource: {table: things, key: [p, c]}\ntarget: {index: items, id: "{c}"}\nversioning: read_time\n')
+    r = program.run("sync", "--mapping", "things.yaml", "--elastic-url", elastic.url, "--json", *d.args()[-5:-1])
+    assert r.code == 1, r
+    assert set(elastic.sources("items")) == {"c", "c2"}
+
+
+def test_a_value_that_is_altered(program, make_ring, elastic):
+    ring = make_ring()
+    d = Direct(program, ring, elastic, rows=0)
+    ring.table("shop", "m", "id text, f double", "id", rows=[("1", float("nan")), ("2", 1.5)])
+    args = ["sync", "shop.m", "--index", "items", *d.args()[4:]]
+    r = says(program.run(*args), '"nan_to_null":1', code=0)
+    assert elastic.sources("items") == {"1": {"id": "1", "f": None}, "2": {"id": "2", "f": 1.5}}
+    elastic.indices["items"].clear()
+    r = says(program.run(*args, "--strict-values"), '"failed":1', code=1)
+    assert set(elastic.sources("items")) == {"2"} and "altered" in d.failures(re.search('"run":"([^"]+)"', r.out)[1])
