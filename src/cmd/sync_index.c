@@ -2,6 +2,7 @@
  * cmd/sync_index.c - cass2es sync --index, or --mapping: every row of a table as a document of an
  * index.
  */
+#include <inttypes.h>
 #include <string.h>
 
 #include "base/log.h"
@@ -184,9 +185,9 @@ char *direct_sync_identity(const struct direct_sync *d)
     struct buf text;
 
     buf_init(&text, 16 << 20);
-    buf_printf(&text, "table=%s.%s\nindex=%s\nmapping=%s\n", d->doc.schema->keyspace,
+    buf_printf(&text, "table=%s.%s\nindex=%s\nmapping=%s %016" PRIx64 "\n", d->doc.schema->keyspace,
                d->doc.schema->table, d->index.name,
-               d->doc.mapping->path ? d->doc.mapping->path : "");
+               d->doc.mapping->path ? d->doc.mapping->path : "", d->doc.mapping->content);
     sync_columns_identity(&d->doc, &text);
     char *identity = xstrdup(buf_cstr(&text));
     buf_fini(&text);

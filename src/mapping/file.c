@@ -5,6 +5,7 @@
 #include <string.h>
 #include <yaml.h>
 
+#include "base/hash.h"
 #include "base/text.h"
 
 enum {
@@ -393,6 +394,13 @@ static size_t pair_count(const yaml_node_t *n)
     return (size_t)(n->data.mapping.pairs.top - n->data.mapping.pairs.start);
 }
 
+static void add_content(struct mapping *m, struct slice bytes)
+{
+    uint64_t both[2] = {m->content, hash_64(bytes)};
+
+    m->content = hash_64(slice_of(both, sizeof both));
+}
+
 /* "FILE#SECTION", the file beside the mapping. */
 static bool read_dictionary(struct tree *t, const yaml_node_t *n, struct mapping *m, size_t more,
                             struct mapping_pair **list, size_t *count, struct err *err)
@@ -412,6 +420,7 @@ static bool read_dictionary(struct tree *t, const yaml_node_t *n, struct mapping
 
     if (!read_file(path, &bytes, &why))
         return fail(t, n, err, "%s", why.text);
+    add_content(m, buf_slice(&bytes));
     bool loaded = tree_load(&dict, buf_slice(&bytes), path, err);
     buf_fini(&bytes);
     if (!loaded)
@@ -763,6 +772,7 @@ struct mapping *mapping_parse(struct slice text, const char *path, struct err *e
     arena_init(&m->mem, MAPPING_MAX_BYTES);
     m->path = arena_strndup(&m->mem, path, strlen(path));
     m->versioning = VERSIONING_SEQUENCE;
+    add_content(m, text);
     if (!tree_load(&t, text, m->path, err)) {
         mapping_free(m);
         return NULL;

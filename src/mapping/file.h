@@ -63,6 +63,7 @@ enum mapping_versioning {
 struct mapping {
     struct arena mem;
     const char *path;
+    uint64_t content;   /* a hash of the file's bytes, and of all that it takes in; 0: of no file */
     const char *object; /* its name: the object type */
     struct place object_at;
 

@@ -133,6 +133,15 @@ def test_an_edited_mapping_makes_another_run(direct):
     assert all(d["w"] == "new" for d in direct.elastic.sources("items").values())
 
 
+def test_an_edited_dictionary_makes_another_run(direct):
+    more = "rename: {file: names.yaml#items}\n"
+    direct.program.file("names.yaml", "items: {v: first}\n")
+    assert kill_at(direct, 9, True, versioning="read_time", more=more)
+    direct.program.file("names.yaml", "items: {v: second}\n")
+    assert direct.ok(versioning="read_time", more=more)["rows"] == 60
+    assert all(set(d) == {"id", "second"} for d in direct.elastic.sources("items").values())
+
+
 def test_started_over(direct):
     assert kill_at(direct, 9, True)
     result = direct.run("--fresh")
