@@ -150,7 +150,7 @@ static void what_can_never_pass(void **state)
     assert_true(journal_each_failure(b->journal, run_id(b->run), list_failure, failures, &b->err));
     assert_string_equal(
         failures,
-        "batch:a|refused|elastic: index is not there;batch:b|refused|elastic: index is not there;");
+        "user:a|refused|elastic: index is not there;user:b|refused|elastic: index is not there;");
     assert_int_equal(bed_count(b, "refused"), 2);
     bed_stop(b, 0);
 }
