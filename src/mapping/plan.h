@@ -68,7 +68,8 @@ const char *plan_keys_text(const struct plan *p, uint16_t bound);
 /* ---- an id of the input -----------------------------------------------------------------------
  */
 
-/* The key columns that a text id is a value of, as indexes into the schema. */
+/* The key columns that a text id is a value of, as indexes into the schema. Without the partition
+ * key every text id is a plan_query.scans. */
 uint16_t plan_select_count(const struct plan *p);
 uint16_t plan_select_column(const struct plan *p, uint16_t i);
 
@@ -87,13 +88,15 @@ struct plan_query {
     struct slice *cells; /* count x bound */
     struct plan_filter *after;
     uint16_t after_count;
+    bool scans;     /* the partition key is missing: no key (bound 0), only conditions */
+    uint16_t lacks; /* then: the first column of the key without a value, as index of the schema */
 };
 
 /*
  *   id    a string, or an object of filters
  *   mem   the query lives there
  * False: ERR_REJECT when it is no id; `reason` gets a stable word (bad_id, empty_id, bad_value,
- * unknown_column, no_partition_key, too_many_keys), err->text says more.
+ * unknown_column, no_partition_key: {}, too_many_keys), err->text says more.
  */
 bool plan_query(const struct plan *p, const struct json *id, struct arena *mem,
                 struct plan_query *out, const char **reason, struct err *err);
