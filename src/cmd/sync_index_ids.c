@@ -96,7 +96,6 @@ static bool run_ids(struct index_ids *x, struct job_counts *counts, struct err *
         .ids = x->ids,
         .key_types = x->plan.types,
         .keyed = &keyed,
-        .brake = x->brake,
         .workers = workers,
         .block_ids = BLOCK_IDS,
         .max_body_bytes = BLOCK_BYTES,
@@ -205,14 +204,15 @@ static void say(struct index_ids *x, const struct job_counts *counts, int exit_c
 static bool open_brake(struct index_ids *x, struct err *err)
 {
     struct sync *s = x->d->s;
-    int64_t ids = 0, deleted = 0;
+    int64_t deleted = 0;
 
     if (s->config->sync.missing != MISSING_DELETE)
         return true;
-    if (!run_count(s->run, "ids", &ids, err) || !run_count(s->run, "deleted", &deleted, err))
+    if (!run_count(s->run, "deleted", &deleted, err))
         return false;
+    /* The share is of all the file's ids: missing ones may stand together at its start. */
     x->brake = brake_new(&(struct brake_options){
-        .clock = &s->ctx->clock, .ids = (uint64_t)ids, .missing = (uint64_t)deleted});
+        .clock = &s->ctx->clock, .ids = ids_file(x->ids)->count, .missing = (uint64_t)deleted});
     return true;
 }
 

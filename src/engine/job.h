@@ -16,7 +16,6 @@
 #include "base/clock.h"
 #include "base/err.h"
 #include "cql/cql.h"
-#include "engine/brake.h"
 #include "engine/keyed.h"
 #include "journal/idset.h"
 #include "journal/journal.h"
@@ -59,7 +58,6 @@ struct job_options {
 
     /* to an index: its plan is the first */
     const struct keyed_options *keyed;
-    struct brake *brake; /* told of ids; NULL: nothing is deleted */
 
     /* to the Sync API */
     const struct syncapi_options *api; /* NULL, and no keyed: dry run, to csv_path */

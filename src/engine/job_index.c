@@ -83,8 +83,6 @@ static bool index_block(struct indexer *x, const struct block *block, struct err
 
     if (!ids)
         return false;
-    if (j->o.brake)
-        brake_ids(j->o.brake, ids->count);
     if (!keyed_sync(x->keyed, j->o.object_type, ids, x->results, err))
         return false;
     keyed_totals_add(&totals, x->results, ids->count);
