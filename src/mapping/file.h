@@ -43,13 +43,130 @@ struct mapping_pairs {
     size_t count;
 };
 
-enum mapping_step_kind { STEP_COPY, STEP_CONST, STEP_DROP };
+/* What to do where a value can't be had. */
+enum mapping_otherwise_kind { OTHERWISE_FAIL, OTHERWISE_OMIT, OTHERWISE_VALUE };
 
+struct mapping_otherwise {
+    enum mapping_otherwise_kind kind;
+    const char *json; /* OTHERWISE_VALUE: as JSON text */
+    bool said;        /* it is in the file */
+};
+
+/* A field, and the values that it may have (as JSON texts). */
+struct mapping_condition {
+    struct mapping_name field;
+    const char *const *values;
+    size_t value_count;
+};
+
+struct mapping_conditions {
+    const struct mapping_condition *list;
+    size_t count;
+};
+
+struct mapping_steps {
+    const struct mapping_step *list;
+    size_t count;
+};
+
+/* Rows of another table (children, first, only), or of the partition (rows). */
+struct mapping_rows {
+    struct mapping_name keyspace; /* name NULL: the source's */
+    struct mapping_name table;    /* rows: name NULL */
+    struct mapping_pairs by;      /* column, template; rows: none */
+    struct mapping_conditions where;
+    struct mapping_names columns; /* empty: all */
+    struct mapping_pairs rename;
+    struct mapping_steps each;
+    struct mapping_otherwise missing; /* first, only */
+};
+
+/* One row of another table by its whole key, one column of it (lookup, and the table of
+ * bit_flags). */
+struct mapping_lookup {
+    struct mapping_name keyspace; /* name NULL: the source's */
+    struct mapping_name table;
+    struct mapping_pairs key; /* column, template */
+    struct mapping_name take;
+    struct mapping_otherwise missing;
+};
+
+enum mapping_step_kind {
+    STEP_COPY,
+    STEP_CONST,
+    STEP_DROP,
+    STEP_DEFAULT,
+    STEP_PARSE_JSON,
+    STEP_PARSE_JSON_VALUES,
+    STEP_TO_JSON,
+    STEP_LOOKUP,
+    STEP_CHILDREN,
+    STEP_FIRST,
+    STEP_ONLY,
+    STEP_FLAG,
+    STEP_BIT_FLAGS,
+    STEP_CONCAT,
+    STEP_CAST,
+    STEP_SPLIT,
+    STEP_LOWER,
+    STEP_UPPER,
+};
+
+enum mapping_json_kind { JSON_OF_ANY, JSON_OF_ARRAY, JSON_OF_OBJECT };
+enum mapping_compare { COMPARE_GE, COMPARE_GT, COMPARE_LE, COMPARE_LT, COMPARE_EQ };
+enum mapping_cast { CAST_STRING, CAST_INTEGER, CAST_NUMBER, CAST_BOOLEAN };
+
+/* A step with several pairs or names in the file is one of these for each of them. */
 struct mapping_step {
     enum mapping_step_kind kind;
-    struct mapping_name field; /* written (copy, const) or removed (drop) */
-    struct mapping_name from;  /* STEP_COPY: a field, or "_id" */
-    const char *json;          /* STEP_CONST: the value as JSON text */
+    struct mapping_name field; /* written, or removed (drop) */
+    struct mapping_name from;  /* what it is made of: a field; STEP_COPY: or "_id". Never NULL where
+                                  a step reads one: the field itself when the file does not say */
+    const char *json;          /* STEP_CONST, STEP_DEFAULT: the value as JSON text */
+    union {
+        struct { /* STEP_PARSE_JSON, STEP_PARSE_JSON_VALUES */
+            enum mapping_json_kind as;
+            struct mapping_otherwise blank, bad;
+            struct mapping_names keys; /* _VALUES: only these; empty: all */
+            bool omit_empty;           /* _VALUES */
+        } parse;
+        struct mapping_lookup lookup;
+        struct mapping_rows *rows; /* STEP_CHILDREN, STEP_FIRST, STEP_ONLY */
+        struct {                   /* STEP_FLAG */
+            enum mapping_compare compare;
+            const char *with;                 /* as JSON text */
+            struct mapping_otherwise if_null; /* OTHERWISE_OMIT: absent */
+        } flag;
+        struct { /* STEP_BIT_FLAGS */
+            struct mapping_lookup config;
+            const char *path, *value, *names;
+        } bits;
+        struct { /* STEP_CONCAT */
+            struct mapping_names of;
+            const char *with;
+        } concat;
+        struct { /* STEP_CAST */
+            enum mapping_cast to;
+            struct mapping_otherwise bad;
+        } cast;
+        struct { /* STEP_SPLIT */
+            const char *by;
+            bool no_trim, keep_empty;
+        } split;
+    };
+};
+
+/* How a field is written, where it differs from the mapping's default. */
+struct mapping_null_rule {
+    struct mapping_name field;
+    bool omit;
+};
+
+struct mapping_time_rule {
+    struct mapping_name field;
+    bool epoch_ms;       /* else: */
+    const char *pattern; /* NULL: ISO 8601, UTC, ms */
+    const char *zone;    /* IANA name; NULL: UTC */
 };
 
 /* DESIGN 3.3 */
@@ -83,6 +200,14 @@ struct mapping {
     struct mapping_name definition; /* path of a JSON file that makes the index; name NULL: none */
     struct mapping_name id; /* template such as "{batchId}_{userId}"; name NULL: the default _id */
     struct mapping_pairs rename;
+    struct mapping_conditions where; /* rows that are documents; on fields after rename */
+    struct mapping_name rows_field;  /* rows of a partition as an array; name NULL: a row each */
+    struct mapping_rows *rows;       /* of it; NULL likewise */
+    const struct mapping_null_rule *null_rules;
+    size_t null_rule_count;
+    const struct mapping_time_rule *time_rules;
+    size_t time_rule_count;
+    bool epoch_ms; /* timestamps without a rule of their own: numbers */
     bool omit_nulls;
     bool omit_empty_collections; /* empty_collections: omit; keep writes [] and {} for null, too */
     bool empty_said; /* empty_collections is in the file; else null collections follow nulls */
