@@ -36,7 +36,7 @@ def what_to_sync(folder, table, index, versioning):
         return ["sync", table, "--index", index]
     keyspace, name = table.split(".")
     path = folder / f"{index}.yaml"
-    path.write_text(f'object: row\nsource: {{keyspace: {keyspace}, table: {name}}}\ntarget: {{index: {index}, id: "{{p}}:{{c}}"}}\n'
+    path.write_text(f"object: row\nsource: {{keyspace: {keyspace}, table: {name}}}\ntarget: {{index: {index}}}\n"
                     f"nulls: omit\nversioning: {versioning}\n")
     return ["sync", "--mapping", path]
 
