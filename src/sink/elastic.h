@@ -167,7 +167,12 @@ struct elastic_bulk {
     /* Set before the first action: answers come without _id and _seq_no, for many documents. */
     bool lean;
     struct arena problems;
+    bool is_sent;        /* items have verdicts */
     uint32_t line_begin; /* of the action that was begun */
+    uint8_t end_n; /* of end: the version as it stands at the action line's end; 0: none yet */
+    enum elastic_condition end_condition;
+    int64_t end_version;
+    char end[72];
     uint8_t op;
     struct slice id;
 };
@@ -258,6 +263,7 @@ struct elastic_answer {
     struct arena *problems; /* of the items */
     struct arena *mem;      /* while it is read */
     int64_t took_ms;        /* as the server says; -1: it does not */
+    bool pushed_back;       /* an item has a 429 */
 };
 
 /* Reads a _bulk answer. False: ERR_RETRY when it is not one, or when items are missing, in excess

@@ -188,8 +188,10 @@ static void take_item(struct elastic_answer *a, struct elastic_item *item, const
         elastic_copy_error(s->type, s->reason, &why);
         if (err->kind == ERR_NONE)
             err_set(err, stop, "%s: %s", why.reason, why.text);
+        item->verdict = ELASTIC_OPEN;
         return;
     }
+    a->pushed_back |= s->status == 429;
     item->verdict = (uint8_t)verdict;
     item->status = (uint16_t)s->status;
     item->created = s->status == 201;
@@ -205,6 +207,7 @@ static void forget(struct elastic_answer *a)
     for (size_t i = 0; i < a->count; i++)
         a->items[i].verdict = ELASTIC_OPEN;
     a->took_ms = -1;
+    a->pushed_back = false;
 }
 
 /* ---- the quick reader --------------------------------------------------------------------------
@@ -359,6 +362,31 @@ static bool scan_item(struct scan *s, struct elastic_item *item, struct err *err
     return skip(s, '}');
 }
 
+/* A lean answer says the very same of all documents that were taken. Items behind `i` whose text is
+ * that of item i are what that is; the last one of them. */
+static size_t scan_same(struct scan *s, size_t i, struct slice text)
+{
+    const struct elastic_item *like = &s->a->items[i];
+
+    if (!s->a->lean || like->verdict != ELASTIC_DONE)
+        return i;
+    while (i + 1 < s->a->count && s->a->items[i + 1].op == like->op &&
+           (size_t)(s->end - s->p) > text.n && *s->p == ',' &&
+           memcmp(s->p + 1, text.p, text.n) == 0) {
+        struct elastic_item *item = &s->a->items[++i];
+
+        s->p += 1 + text.n;
+        item->verdict = like->verdict;
+        item->status = like->status;
+        item->created = like->created;
+        item->seq_no = like->seq_no;
+        item->primary_term = like->primary_term;
+        item->there = like->there;
+        item->problem = NULL;
+    }
+    return i;
+}
+
 static bool scan_items(struct scan *s, struct err *err)
 {
     size_t i = 0;
@@ -366,9 +394,11 @@ static bool scan_items(struct scan *s, struct err *err)
     if (!skip(s, '['))
         return false;
     do {
+        const uint8_t *from = s->p;
+
         if (i == s->a->count || !scan_item(s, &s->a->items[i], err))
             return false;
-        i++;
+        i = scan_same(s, i, slice_of(from, (size_t)(s->p - from))) + 1;
     } while (skip(s, ','));
     return i == s->a->count && skip(s, ']');
 }
@@ -397,7 +427,8 @@ enum elastic_scan elastic_scan_bulk(struct slice text, struct elastic_answer *a,
 {
     struct scan s = {.p = text.p, .end = text.p + text.n, .a = a};
 
-    forget(a);
+    a->took_ms = -1;
+    a->pushed_back = false;
     if (!text.n || !scan_answer(&s, err)) {
         err_clear(err);
         forget(a);

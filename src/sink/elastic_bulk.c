@@ -1,3 +1,5 @@
+#include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -105,6 +107,7 @@ void elastic_bulk_reset(struct elastic_bulk *b)
     buf_reset(&b->body);
     arena_reset(&b->problems);
     b->count = 0;
+    b->is_sent = false;
 }
 
 #define ADD(b, text) buf_add(b, text, sizeof text - 1)
@@ -122,14 +125,21 @@ static void add_condition(struct buf *body, const struct elastic_action *a)
         return;
     case ELASTIC_VERSION:
     case ELASTIC_VERSION_GTE:
-        ADD(body, ",\"version\":");
-        text_add_i64(body, a->version);
-        if (a->condition == ELASTIC_VERSION)
-            ADD(body, ",\"version_type\":\"external\"");
-        else
-            ADD(body, ",\"version_type\":\"external_gte\"");
         return;
     }
+}
+
+/* Rows of a page have the same version: its text is made once. */
+static void add_version(struct elastic_bulk *b, const struct elastic_action *a)
+{
+    if (!b->end_n || a->version != b->end_version || a->condition != b->end_condition) {
+        b->end_n = (uint8_t)snprintf(
+            b->end, sizeof b->end, ",\"version\":%" PRId64 ",\"version_type\":\"%s\"}}\n",
+            a->version, a->condition == ELASTIC_VERSION ? "external" : "external_gte");
+        b->end_version = a->version;
+        b->end_condition = a->condition;
+    }
+    buf_add(&b->body, b->end, b->end_n);
 }
 
 void elastic_bulk_begin(struct elastic_bulk *b, const struct elastic_action *a)
@@ -154,6 +164,10 @@ void elastic_bulk_begin(struct elastic_bulk *b, const struct elastic_action *a)
     if (a->routing.p) {
         ADD(body, ",\"routing\":");
         json_add_string(body, a->routing);
+    }
+    if (a->condition == ELASTIC_VERSION || a->condition == ELASTIC_VERSION_GTE) {
+        add_version(b, a);
+        return;
     }
     add_condition(body, a);
     ADD(body, "}}\n");
@@ -255,9 +269,7 @@ static bool read_answer(struct sending *s, const struct http_answer *a, size_t f
     note_speed(s, a, answer.took_ms);
     if (answer.took_ms > 0)
         s->sent->server_ms += answer.took_ms;
-    for (size_t i = from; i < to; i++)
-        if (s->bulk->items[i].verdict == ELASTIC_LATER && s->bulk->items[i].status == 429)
-            s->sent->pushed_back = true;
+    s->sent->pushed_back |= answer.pushed_back;
     return ok || err_wrap(err, "%s", elastic_url(s->e));
 }
 
@@ -291,6 +303,19 @@ static size_t body_limit(const struct elastic *e, bool lean)
     return !lean && e->body_bytes < e->body_max ? e->body_bytes : e->body_max;
 }
 
+/* The first item that no longer fits into a body that begins with `from`. */
+static size_t body_end(const struct elastic_bulk *b, size_t from, size_t limit)
+{
+    uint32_t begin = b->items[from].line_begin;
+
+    if (b->items[b->count - 1].line_end - begin <= limit)
+        return b->count;
+    for (size_t to = from + 1; to < b->count; to++)
+        if (b->items[to].line_end - begin > limit)
+            return to;
+    return b->count;
+}
+
 static void add_query(const struct elastic_target *t, bool lean, char path[ELASTIC_PATH_BYTES])
 {
     size_t n = strlen(path);
@@ -312,12 +337,12 @@ bool elastic_bulk_send(struct elastic *e, const struct elastic_target *t, struct
     *sent = (struct elastic_sent){0};
     add_path(e, t, "/_bulk", s.path);
     add_query(t, b->lean, s.path);
-    for (size_t i = 0; i < b->count; i++)
-        b->items[i].verdict = ELASTIC_OPEN;
+    if (b->is_sent)
+        for (size_t i = 0; i < b->count; i++)
+            b->items[i].verdict = ELASTIC_OPEN;
+    b->is_sent = true;
     for (size_t from = 0, to; from < b->count; from = to) {
-        for (to = from + 1; to < b->count; to++)
-            if (b->items[to].line_end - b->items[from].line_begin > body_limit(e, b->lean))
-                break;
+        to = body_end(b, from, body_limit(e, b->lean));
         if (send_range(&s, from, to, err))
             continue;
         if (err->kind == ERR_USER && strstr(err->text, "index_not_found_exception"))

@@ -6,6 +6,7 @@
 
 #include <cmocka.h>
 
+#include <stdio.h>
 #include <string.h>
 
 #include "recorded.h"
@@ -92,6 +93,7 @@ static bool read_both(struct slice text, const struct elastic_item *sent, size_t
     assert_int_equal(quick.err.kind, tree.err.kind);
     assert_string_equal(quick.err.text, tree.err.text);
     assert_int_equal(quick.answer.took_ms, tree.answer.took_ms);
+    assert_int_equal(quick.answer.pushed_back, tree.answer.pushed_back);
     assert_same_items(count);
     return true;
 }
@@ -408,6 +410,49 @@ static void readers_agree(void **state)
     buf_fini(&b);
 }
 
+/* Runs of items with the very same text, and what ends them. */
+static void same_items_are_read_as_one(void **state)
+{
+#define DONE(op) "{\"" op "\":{\"_primary_term\":3,\"status\":201}}"
+    static const char *const answers[] = {
+        DONE("index") "," DONE("index") "," DONE("index") "," DONE("index"),
+        DONE("index") ", " DONE("index") " ," DONE("index") "," DONE("index") " ",
+        DONE("index") "," DONE("index") ",{\"index\":{\"_primary_term\":3,\"status\":200}},"
+                                        "{\"index\":{\"_primary_term\":31,\"status\":200}}",
+        DONE("index") "," DONE("index") ",{\"index\":{\"status\":429}}," DONE("index"),
+        "{\"index\":{\"status\":409}},{\"index\":{\"status\":409}}," DONE("index") "," DONE(
+            "index"),
+    };
+    /* These are refused: too few, too many, another action, cut off. */
+    static const char *const wrong[] = {
+        DONE("index") "," DONE("index") "," DONE("index"),
+        DONE("index") "," DONE("index") "," DONE("index") "," DONE("index") "," DONE("index"),
+        DONE("index") "," DONE("index") "," DONE("index") "," DONE("delete"),
+        DONE("index") "," DONE("index") "," DONE("index") "," DONE("index") ",",
+        DONE("index") "," DONE("index") "," DONE("index") DONE("index"),
+    };
+#undef DONE
+    struct elastic_item sent[4] = {{.op = ELASTIC_INDEX}};
+    char text[1000];
+
+    (void)state;
+    for (size_t i = 0; i < sizeof answers / sizeof *answers; i++) {
+        snprintf(text, sizeof text, "{\"errors\":false,\"items\":[%s]}", answers[i]);
+        assert_true(read_both(slice_str(text), sent, 4, true));
+        assert_int_equal(quick.err.kind, ERR_NONE);
+        assert_int_equal(quick.answer.pushed_back, i == 3);
+    }
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+        snprintf(text, sizeof text, "{\"errors\":false,\"items\":[%s]}", wrong[i]);
+        assert_false(read_both(slice_str(text), sent, 4, true));
+        assert_int_equal(tree.err.kind, ERR_RETRY);
+    }
+    /* Another action's answer at its place. */
+    sent[2].op = ELASTIC_DELETE;
+    snprintf(text, sizeof text, "{\"errors\":false,\"items\":[%s]}", answers[0]);
+    assert_false(read_both(slice_str(text), sent, 4, true));
+}
+
 /* What a server sends for a page is read without a tree; only what went wrong has a text. */
 static void problems_are_few(void **state)
 {
@@ -442,8 +487,11 @@ static void problems_are_few(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(recorded_answers), cmocka_unit_test(recorded_verdicts),
-        cmocka_unit_test(versions_there),   cmocka_unit_test(readers_agree),
+        cmocka_unit_test(recorded_answers),
+        cmocka_unit_test(recorded_verdicts),
+        cmocka_unit_test(versions_there),
+        cmocka_unit_test(readers_agree),
+        cmocka_unit_test(same_items_are_read_as_one),
         cmocka_unit_test(problems_are_few),
     };
     return cmocka_run_group_tests(tests, start, stop);

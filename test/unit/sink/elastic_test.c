@@ -60,6 +60,18 @@ static void writes_lines(void **state)
          "{}",
          "{\"index\":{\"_id\":\"a\\\"\\n\",\"version\":1795464361123456,\"version_type\":"
          "\"external_gte\"}}\n{}\n"},
+        {{.condition = ELASTIC_VERSION_GTE, .version = 1795464361123456},
+         "{}",
+         "{\"index\":{\"_id\":\"a\\\"\\n\",\"version\":1795464361123456,\"version_type\":"
+         "\"external_gte\"}}\n{}\n"},
+        {{.condition = ELASTIC_VERSION, .version = 1795464361123456},
+         "{}",
+         "{\"index\":{\"_id\":\"a\\\"\\n\",\"version\":1795464361123456,\"version_type\":"
+         "\"external\"}}\n{}\n"},
+        {{.condition = ELASTIC_VERSION, .version = INT64_MAX},
+         "{}",
+         "{\"index\":{\"_id\":\"a\\\"\\n\",\"version\":9223372036854775807,\"version_type\":"
+         "\"external\"}}\n{}\n"},
         {{.op = ELASTIC_DELETE, .condition = ELASTIC_VERSION, .version = 0},
          "",
          "{\"delete\":{\"_id\":\"a\\\"\\n\",\"version\":0,\"version_type\":\"external\"}}\n"},
