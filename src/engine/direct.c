@@ -271,6 +271,7 @@ struct direct *direct_start(const struct direct_options *o, struct err *err)
     bool by_key = plan_versioning(o->plan) == VERSIONING_SEQUENCE;
     scan_plan_select(&d->scan, plan_schema(o->plan), plan_selects(o->plan),
                      by_key ? plan_key_count(o->plan) : plan_column_count(o->plan), NULL);
+    d->scan.last_is_told = !by_key;
     d->scan.most_rows = most_rows(o);
     d->tasks = tasks_plan(o->cluster, plan_schema(o->plan), o->run, RANGE_BYTES,
                           4 * (size_t)o->workers, err);

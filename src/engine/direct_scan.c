@@ -18,12 +18,14 @@ struct scanner {
     size_t row_cap;
     struct slice *cells;
     struct buf id, routing;
-    size_t aim; /* bytes of a body, as the limit said last */
+    size_t aim;        /* bytes of a body, as the limit said last */
+    int64_t sure_term; /* of this answer's items: the guard has no doubts about it; -1: none yet */
 
     /* of the page at hand */
     const struct page *page;
-    size_t row_begin; /* of the row at hand */
-    size_t *again;    /* rows that are to be read again by themselves: where they begin */
+    struct scan *scan; /* that it is from */
+    size_t row_begin;  /* of the row at hand */
+    size_t *again;     /* rows that are to be read again by themselves: where they begin */
     size_t again_count, again_cap;
     size_t *check; /* rows that made a document under another term: where they begin */
     size_t check_count, check_cap;
@@ -78,12 +80,22 @@ static void judge_conflict(struct scanner *s, const struct elastic_item *item, s
     }
 }
 
+/* Of a document that was made anew. The items of an answer share their term, and T: asked once. */
+static bool doubts(struct scanner *s, int64_t term)
+{
+    if (term == s->sure_term)
+        return false;
+    if (guard_doubts(s->w.direct->o.guard, s->page->read_at_us, term))
+        return true;
+    s->sure_term = term;
+    return false;
+}
+
 static void judge(struct scanner *s, const struct elastic_item *item, size_t begin)
 {
     switch ((enum elastic_verdict)item->verdict) {
     case ELASTIC_DONE:
-        if (item->created &&
-            guard_doubts(s->w.direct->o.guard, s->page->read_at_us, item->primary_term))
+        if (item->created && doubts(s, item->primary_term))
             push(&s->check, &s->check_count, &s->check_cap, begin);
         else
             s->w.sum.indexed++;
@@ -128,6 +140,7 @@ static bool send_bulk(struct scanner *s, struct err *err)
         return false;
     }
     s->w.sum.bytes += s->bulk.body.len;
+    s->sure_term = -1;
     for (size_t i = 0; i < s->bulk.count; i++)
         judge(s, &s->bulk.items[i], s->row_at[i]);
     elastic_bulk_reset(&s->bulk);
@@ -247,6 +260,8 @@ static bool add_rows(struct scanner *s, struct err *err)
         s->row_begin = s->page->rows.n - rows.rest.n;
         if (!row_next(&rows, s->cells, err))
             return err->kind == ERR_NONE && send_bulk(s, err);
+        if (!rows.left)
+            scan_last_row(s->scan, s->cells);
         s->w.sum.rows++;
         if (!add_row(s, err))
             return false;
@@ -272,10 +287,11 @@ static bool settle_rest(struct scanner *s, struct err *err)
     return direct_settle_singles(&s->w, err);
 }
 
-static void begin_page(struct scanner *s, const struct page *page)
+static void begin_page(struct scanner *s, const struct scan_page *page)
 {
-    s->page = page;
     s->w.asked_ms = 0;
+    s->page = &page->page;
+    s->scan = page->scan;
     s->aim = limit_body_bytes(s->w.direct->o.limit);
     guard_renew(s->w.direct->o.guard, s->w.elastic);
     s->again_count = s->check_count = 0;
@@ -294,7 +310,7 @@ static bool take_page(void *ctx, const struct scan_task *task, const struct scan
                        "the table's columns changed while it was read; run the command again");
     if (!limit_read(s->w.direct->o.limit, page->page.row_count, err))
         return false;
-    begin_page(s, &page->page);
+    begin_page(s, page);
     if (add_rows(s, err) && settle_rest(s, err) && direct_save_page(&s->w, task, page, err))
         return true;
     direct_drop_page(&s->w);

@@ -196,6 +196,7 @@ struct scan {
     int64_t done_to;
     struct slice *cells;     /* of one row */
     struct slice *key_cells; /* the partition key among them, in key order */
+    struct scan_page *out;   /* given last */
 };
 
 static bool open_pager(struct scan *s, int64_t start, struct slice state, struct err *err)
@@ -299,24 +300,47 @@ static void ask_for_less(struct scan *s)
         cql_pager_set_rows(s->pager, s->page_rows);
 }
 
-/* The token of the last row's partition; false when there is no row. */
-static bool last_token(const struct scan *s, const struct page *page, int64_t *token,
-                       struct err *err)
+/* The token of the row's partition. */
+static int64_t row_token(const struct scan *s, const struct slice *cells)
 {
     uint16_t keys = s->plan->schema->partition_key_count;
+    struct buf key;
+
+    for (uint16_t i = 0; i < keys; i++)
+        s->key_cells[i] = cells[s->plan->key_cells[i]];
+    buf_init(&key, 1 << 20);
+    cql_partition_key(s->key_cells, keys, &key);
+    int64_t token = cql_token(buf_slice(&key));
+    buf_fini(&key);
+    return token;
+}
+
+void scan_last_row(struct scan *s, const struct slice *cells)
+{
+    if (s->out->last)
+        return;
+    int64_t token = row_token(s, cells);
+    if (s->plan->partitions_only) {
+        s->done_to = token;
+    } else {
+        s->out->inside = true;
+        if (token > INT64_MIN && token - 1 > s->done_to)
+            s->done_to = token - 1;
+    }
+    s->out->done_to = s->done_to;
+}
+
+/* Walks through the page to its last row. */
+static bool find_last_row(struct scan *s, const struct page *page, struct err *err)
+{
     struct row_cursor rows = page_rows(page);
 
     while (row_next(&rows, s->cells, err))
         ;
-    if (err->kind != ERR_NONE || page->row_count == 0)
+    if (err->kind != ERR_NONE)
         return false;
-    for (uint16_t i = 0; i < keys; i++)
-        s->key_cells[i] = s->cells[s->plan->key_cells[i]];
-    struct buf key;
-    buf_init(&key, 1 << 20);
-    cql_partition_key(s->key_cells, keys, &key);
-    *token = cql_token(buf_slice(&key));
-    buf_fini(&key);
+    if (page->row_count)
+        scan_last_row(s, s->cells);
     return true;
 }
 
@@ -337,8 +361,6 @@ static bool next_page(struct scan *s, struct page *page, struct err *err)
 
 bool scan_next(struct scan *s, struct scan_page *out, struct err *err)
 {
-    int64_t token = 0;
-
     if (!next_page(s, &out->page, err)) {
         if (err->kind == ERR_RETRY)
             ask_for_less(s);
@@ -353,19 +375,10 @@ bool scan_next(struct scan *s, struct scan_page *out, struct err *err)
     out->last = out->page.last;
     out->state = cql_pager_state(s->pager);
     out->inside = false;
-    if (out->last) {
+    if (out->last)
         s->done_to = s->task.range.end;
-    } else if (last_token(s, &out->page, &token, err)) {
-        if (s->plan->partitions_only) {
-            s->done_to = token;
-        } else {
-            out->inside = true;
-            if (token > INT64_MIN && token - 1 > s->done_to)
-                s->done_to = token - 1;
-        }
-    } else if (err->kind != ERR_NONE) {
-        return false;
-    }
     out->done_to = s->done_to;
-    return true;
+    out->scan = s;
+    s->out = out;
+    return out->last || s->plan->last_is_told || find_last_row(s, &out->page, err);
 }

@@ -43,6 +43,9 @@ struct scan_plan {
     uint16_t value_count;
     enum cql_consistency consistency; /* 0: the cluster's */
     uint32_t most_rows;               /* of any page; 0: as many as its bytes allow */
+    /* Whoever takes a page says its last row by scan_last_row(), which saves a walk through every
+     * page. Until then its done_to is that of the page before. */
+    bool last_is_told;
 };
 
 /*
@@ -77,6 +80,7 @@ struct scan_task {
     struct slice state; /* goes on here instead (borrowed); null: behind done_to */
 };
 
+struct scan;
 struct scan_page {
     struct page page;
     int64_t done_to; /* partitions complete up to here, within the range */
@@ -85,9 +89,9 @@ struct scan_page {
     struct slice
         state; /* paging state behind this page; null at the end; valid until the next call */
     bool last;
+    struct scan *scan; /* that it is from */
 };
 
-struct scan;
 /* target_bytes: how large a page should be. first_rows: rows of the first page; 0: 50 (nothing
  * known). most_rows: rows of any page, from scan_most_rows() of a scan before; 0: nothing known. */
 struct scan *scan_open(struct cql_session *s, const struct scan_plan *plan,
@@ -95,6 +99,10 @@ struct scan *scan_open(struct cql_session *s, const struct scan_plan *plan,
                        uint32_t most_rows, struct err *err);
 void scan_free(struct scan *s);
 AUTO_DEFINE(scan);
+/* The last row of the page that scan_next() gave last (plan.last_is_told): makes done_to and
+ * inside.
+ */
+void scan_last_row(struct scan *s, const struct slice *cells);
 /* False at the end (ERR_NONE) or on error; after ERR_RETRY the next call goes on behind the last
  * page, and asks for a smaller one: it may have been too much. */
 bool scan_next(struct scan *s, struct scan_page *out, struct err *err);
