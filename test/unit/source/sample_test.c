@@ -60,7 +60,7 @@ static double covered(const struct token_range *list, size_t count, int64_t from
         if (start < end)
             sum += (double)end - (double)start;
     }
-    return sum / 18446744073709551616.0 * SAMPLE_ALL;
+    return sum / 18446744073709551616.0 * (double)SAMPLE_ALL;
 }
 
 static void ranges(void **state)
