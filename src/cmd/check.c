@@ -1,32 +1,65 @@
 /*
- * cmd/check.c - `cass2es check`: what is configured, and where it was said.
+ * cmd/check.c - `cass2es check`: what is configured, and whether a sync to an index can be done.
  */
 #include <stdio.h>
 
-#include "cmd/command.h"
+#include "cmd/preview.h"
 
-static bool check_run(const struct config *config, struct context *ctx, int *exit_code,
-                      struct err *err)
+static void print_config(const struct config *config)
 {
     struct buf text;
 
-    (void)ctx;
-    (void)exit_code;
-    if (!config->print_config)
-        return err_set(err, ERR_USER, "nothing to check: give --print-config");
     buf_init(&text, 16 << 20);
     config_show_all(config, config->output.json, &text);
     fwrite(text.p, 1, text.len, stdout);
     buf_fini(&text);
-    return true;
+}
+
+static bool check_index(const struct config *config, struct context *ctx, int *exit_code,
+                        struct err *err)
+{
+    struct sync s = {.config = config, .ctx = ctx};
+    struct preview p;
+    bool ok = preview_make(&p, &s, err);
+
+    if (ok)
+        preview_print_lines(&p, config->output.json);
+    *exit_code = preview_failing(&p) ? EXIT_USAGE : EXIT_DONE;
+    preview_fini(&p);
+    sync_fini(&s);
+    return ok;
+}
+
+static bool check_run(const struct config *config, struct context *ctx, int *exit_code,
+                      struct err *err)
+{
+    if (config->print_config) {
+        print_config(config);
+        return true;
+    }
+    if (!config->sync.index && !config->mapping.files[0])
+        return err_set(
+            err, ERR_USER,
+            "nothing to check: give --print-config, or KEYSPACE.TABLE with --index NAME, "
+            "or --mapping FILE");
+    return check_index(config, ctx, exit_code, err);
 }
 
 const struct command command_check = {
     .name = "check",
-    .summary = "Show the configuration: each value, and where it came from",
-    .usage = "--print-config [OPTION...]",
-    .details = "Takes the settings of all commands. Secrets are shown as ***.",
+    .summary = "Whether a sync to an index can be done, before anything is written",
+    .usage = "[KEYSPACE.TABLE --index NAME | --mapping FILE | --print-config] [OPTION...]",
+    .details =
+        "Looks at Cassandra (log-in, table, a sample of rows, replication, clocks), at "
+        "Elasticsearch (log-in, index, rights, health, room, what deletes leave), at the "
+        "versioning "
+        "of earlier runs, and whether columns and sampled documents fit the index's mapping. Each "
+        "line is ok, warn, fail, or - for what can't be told, with what to do; exit 2 when a line "
+        "is fail. Nothing is written.\n\n"
+        "With --print-config: each setting's value, and where it came from; secrets are ***. Takes "
+        "the settings of all commands.",
     .id = FOR_CHECK,
     .takes_table = true,
+    .signals = true,
     .run = check_run,
 };

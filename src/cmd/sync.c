@@ -9,6 +9,7 @@
 
 #include "base/log.h"
 #include "cmd/connect.h"
+#include "cmd/preview.h"
 #include "cmd/sync.h"
 
 static bool sync_run(const struct config *config, struct context *ctx, int *exit_code,
@@ -230,9 +231,10 @@ static bool sync_run(const struct config *config, struct context *ctx, int *exit
     bool to_index = config->sync.index || config->mapping.files[0];
     if (!check_rows(config, config->sync.to != NULL, err))
         return false;
-    bool ok = config->sync.to ? sync_rows(&s, exit_code, err)
-              : to_index      ? sync_index(&s, exit_code, err)
-                              : sync_ids(&s, exit_code, err);
+    bool ok = config->sync.to                    ? sync_rows(&s, exit_code, err)
+              : to_index && config->sync.dry_run ? sync_dry_run(&s, exit_code, err)
+              : to_index                         ? sync_index(&s, exit_code, err)
+                                                 : sync_ids(&s, exit_code, err);
 
     sync_fini(&s);
     return ok;

@@ -97,7 +97,7 @@ static void counts_text(struct direct_sync *d, struct buf *b, const struct direc
 /* ---- before the run ----------------------------------------------------------------------------
  */
 
-static bool load_document(struct direct_sync *d, struct err *err)
+bool direct_sync_document(struct direct_sync *d, struct err *err)
 {
     const struct config *c = d->s->config;
     const char *const *file = c->mapping.files;
@@ -150,12 +150,12 @@ static bool open_index(struct direct_sync *d, struct err *err)
 }
 
 /* What earlier runs did counts more than what the index was made for: somebody has decided. */
-static bool check_versioning(struct direct_sync *d, const char *uuid, const char *mode,
-                             struct err *err)
+static bool check_versioning(struct direct_sync *d, const char *uuid, struct err *err)
 {
+    const char *mode = mapping_versioning_word(plan_versioning(d->doc.plan));
     AUTO_STR char *noted = NULL;
 
-    if (!journal_target(d->s->journal, uuid, &noted, err))
+    if (d->s->journal && !journal_target(d->s->journal, uuid, &noted, err))
         return false;
     const char *known = noted ? noted : d->index.versioning;
     if (!known[0] || !strcmp(known, mode) || d->s->config->sync.change_versioning)
@@ -167,6 +167,13 @@ static bool check_versioning(struct direct_sync *d, const char *uuid, const char
                    d->index.name, noted ? "was written under" : "was made for", known, mode, known);
 }
 
+bool direct_sync_check_versioning(struct direct_sync *d, struct err *err)
+{
+    char uuid[ELASTIC_UUID_BYTES];
+
+    return elastic_index_uuid(d->admin, d->index.name, uuid, err) && check_versioning(d, uuid, err);
+}
+
 bool direct_sync_begin(struct direct_sync *d, const char *more_identity, struct err *err)
 {
     const char *mode = mapping_versioning_word(plan_versioning(d->doc.plan));
@@ -175,8 +182,7 @@ bool direct_sync_begin(struct direct_sync *d, const char *more_identity, struct 
     if (!d->s->journal)
         d->s->journal = connect_journal(d->s->config, d->s->ctx, false, err);
     return d->s->journal && elastic_index_uuid(d->admin, d->index.name, uuid, err) &&
-           check_versioning(d, uuid, mode, err) &&
-           (d->s->run || sync_begin(d->s, more_identity, err)) &&
+           check_versioning(d, uuid, err) && (d->s->run || sync_begin(d->s, more_identity, err)) &&
            journal_note_target(d->s->journal, uuid, mode, d->s->id, err);
 }
 
@@ -325,7 +331,7 @@ static bool sync_table(struct direct_sync *d, int *exit_code, bool *again, struc
 
 static bool plan_document(struct direct_sync *d, struct err *err)
 {
-    return load_document(d, err) && direct_sync_open_index(d, err);
+    return direct_sync_document(d, err) && direct_sync_open_index(d, err);
 }
 
 bool direct_sync_open_index(struct direct_sync *d, struct err *err)

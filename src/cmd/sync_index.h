@@ -27,6 +27,10 @@ struct direct_sync {
  * every case. */
 bool direct_sync_open(struct direct_sync *d, struct err *err);
 void direct_sync_fini(struct direct_sync *d);
+/* Its parts: the mapping or the table, and the plan; cluster is connected. */
+bool direct_sync_document(struct direct_sync *d, struct err *err);
+/* Of the mode that the journal (where there is one) and the index know. ERR_USER. */
+bool direct_sync_check_versioning(struct direct_sync *d, struct err *err);
 /* The second half: the index and the clocks, when cluster and document are there. */
 bool direct_sync_open_index(struct direct_sync *d, struct err *err);
 /*

@@ -1,0 +1,610 @@
+#include "cmd/preview.h"
+
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/text.h"
+#include "cmd/connect.h"
+#include "cmd/runs.h"
+#include "mapping/json.h"
+
+enum { TEXT_MAX_BYTES = 64 << 20, GC_DELETES_WANTED_MS = 3600000 };
+
+__attribute__((format(printf, 4, 5))) static void
+line(struct preview *p, const char *what, enum preview_grade grade, const char *fmt, ...)
+{
+    char text[1024];
+    va_list ap;
+
+    va_start(ap, fmt);
+    vsnprintf(text, sizeof text, fmt, ap);
+    va_end(ap);
+    if (p->count == p->cap) {
+        p->cap = p->cap ? 2 * p->cap : 32;
+        p->lines = xrealloc(p->lines, p->cap * sizeof *p->lines);
+    }
+    p->lines[p->count++] = (struct preview_line){what, grade, xstrdup(text)};
+}
+
+/* An error is a line. Always false. */
+static bool failed(struct preview *p, const char *what, const struct err *err)
+{
+    line(p, what, PREVIEW_FAIL, "%s", err->text);
+    return false;
+}
+
+size_t preview_failing(const struct preview *p)
+{
+    size_t n = 0;
+
+    for (size_t i = 0; i < p->count; i++)
+        n += p->lines[i].grade == PREVIEW_FAIL;
+    return n;
+}
+
+void preview_fini(struct preview *p)
+{
+    estimate_fini(&p->estimate);
+    direct_sync_fini(&p->d);
+    arena_fini(&p->mem);
+    for (size_t i = 0; i < p->count; i++)
+        free(p->lines[i].text);
+    free(p->lines);
+}
+
+static unsigned workers(const struct config *c)
+{
+    return c->sync.workers ? (unsigned)c->sync.workers : INDEX_WORKERS;
+}
+
+/* ---- Cassandra --------------------------------------------------------------------------------
+ */
+
+static bool look_at_table(struct preview *p)
+{
+    struct err err = {0};
+    char text[256];
+
+    p->s->cluster = connect_cassandra(p->s->config, p->s->ctx, &err);
+    if (!p->s->cluster)
+        return failed(p, "cassandra", &err);
+    cql_cluster_describe(p->s->cluster, text, sizeof text);
+    line(p, "cassandra", PREVIEW_OK, "%s", text);
+    if (!direct_sync_document(&p->d, &err))
+        return failed(p, "mapping", &err);
+    line(p, "mapping", PREVIEW_OK, "%s.%s, %u columns, versioning %s", p->d.doc.schema->keyspace,
+         p->d.doc.schema->table, plan_column_count(p->d.doc.plan),
+         mapping_versioning_word(plan_versioning(p->d.doc.plan)));
+    return true;
+}
+
+static void add_bytes(struct buf *b, uint64_t n)
+{
+    static const char *const units[] = {"B", "kB", "MB", "GB", "TB", "PB"};
+    size_t unit = 0;
+    double v = (double)n;
+
+    for (; v >= 1000 && unit < 5; unit++)
+        v /= 1000;
+    buf_printf(b, unit && v < 10 ? "%.1f %s" : "%.0f %s", v, units[unit]);
+}
+
+static void add_estimate(struct buf *b, const struct preview *p)
+{
+    const struct estimate *e = &p->estimate;
+
+    if (e->whole && !e->documents) {
+        buf_add_str(b, e->rows_read ? "no row fulfils the conditions" : "the table has no rows");
+        return;
+    }
+    if (!e->documents) {
+        buf_add_str(b, "unknown: the server has no estimate yet");
+        return;
+    }
+    buf_add_str(b, e->whole ? "" : "about ");
+    show_count(b, e->documents);
+    buf_add_str(b, " documents, ");
+    add_bytes(b, e->document_bytes);
+    if (e->ms >= 0) {
+        buf_add_str(b, ", at least ");
+        show_duration(b, e->ms);
+        buf_printf(b, " of reading with %u workers", workers(p->s->config));
+    }
+}
+
+static bool look_at_rows(struct preview *p)
+{
+    struct estimate_options o = {.cluster = p->s->cluster,
+                                 .plan = p->d.doc.plan,
+                                 .where = p->d.doc.where,
+                                 .clock = &p->s->ctx->clock,
+                                 .workers = workers(p->s->config)};
+    struct err err = {0};
+    struct buf text;
+
+    if (!estimate_make(&o, &p->estimate, &err))
+        return failed(p, "read", &err);
+    const struct estimate *e = &p->estimate;
+    line(p, "read", PREVIEW_OK, "%" PRIu64 " rows of a sample were read", e->rows_read);
+    if (e->not_written)
+        line(p, "documents", PREVIEW_WARN,
+             "%" PRIu64 " of %" PRIu64
+             " rows of the sample make no document, and will be failures: %s",
+             e->not_written, e->wanted, e->problem);
+    buf_init(&text, 4096);
+    add_estimate(&text, p);
+    line(p, "size", e->documents || e->whole ? PREVIEW_OK : PREVIEW_NOTE, "%s", buf_cstr(&text));
+    buf_fini(&text);
+    return true;
+}
+
+/* ---- W + R > N --------------------------------------------------------------------------------
+ */
+
+struct replicas {
+    char strategy[64];
+    int64_t all;   /* in all data centres */
+    int64_t local; /* in ours */
+    unsigned centres;
+};
+
+static bool read_replicas(struct preview *p, struct replicas *out, struct err *err)
+{
+    struct cql_query q = {.text = "SELECT replication FROM system_schema.keyspaces"
+                                  " WHERE keyspace_name = ?",
+                          .values = &(struct slice){0},
+                          .value_count = 1};
+    struct slice keyspace = slice_str(p->d.doc.schema->keyspace);
+    struct json_counts counts = {0};
+    struct page page;
+    struct slice cell;
+    struct buf text;
+    char where[256];
+    const char *local = p->s->config->cassandra.local_dc;
+
+    q.values = &keyspace;
+    *out = (struct replicas){0};
+    AUTO(cql_session) struct cql_session *session = cql_session_open(p->s->cluster, err);
+    AUTO(cql_pager) struct cql_pager *pager = session ? cql_pager_open(session, &q, err) : NULL;
+    if (!pager || !cql_pager_next(pager, &page, err))
+        return false;
+    struct row_cursor rows = page_rows(&page);
+    if (page.columns->count != 1 || !row_next(&rows, &cell, err))
+        return false;
+    if (!local) {
+        cql_cluster_describe(p->s->cluster, where, sizeof where);
+        char *at = strstr(where, "data centre ");
+        local = at ? at + strlen("data centre ") : "";
+        if (at)
+            at[strlen("data centre ") + strcspn(local, ",")] = 0;
+    }
+    buf_init(&text, 1 << 20);
+    const struct json *how = json_cell(&text, page.columns->list[0].type, cell, &counts, err)
+                                 ? json_parse(buf_slice(&text), &p->mem, err)
+                                 : NULL;
+    if (how)
+        json_each (m, how) {
+            int64_t n = 0;
+
+            if (slice_is(m->key, "class")) {
+                const char *dot = strrchr((const char *)m->text.p, '.');
+                snprintf(out->strategy, sizeof out->strategy, "%s",
+                         dot ? dot + 1 : (const char *)m->text.p);
+                continue;
+            }
+            struct slice count = m->text;
+            const uint8_t *transient = count.n ? memchr(count.p, '/', count.n) : NULL;
+            if (transient)
+                count.n = (size_t)(transient - count.p);
+            text_to_i64(count, 0, 1000, &n);
+            out->all += n;
+            out->centres += n > 0;
+            if (slice_is(m->key, "replication_factor") || slice_is(m->key, local))
+                out->local = n;
+        }
+    buf_fini(&text);
+    return how != NULL;
+}
+
+static int64_t read_from(const char *consistency, const struct replicas *r)
+{
+    return !strcmp(consistency, "all")            ? r->all
+           : !strcmp(consistency, "quorum")       ? r->all / 2 + 1
+           : !strcmp(consistency, "local_quorum") ? r->local / 2 + 1
+           : !strcmp(consistency, "two")          ? 2
+           : !strcmp(consistency, "three")        ? 3
+                                                  : 1;
+}
+
+/* What the promise of DESIGN 3.3 is worth here. */
+static void look_at_consistency(struct preview *p)
+{
+    const char *consistency = config_word(p->s->config, "cassandra.consistency");
+    bool local = strncmp(consistency, "local", 5) == 0;
+    struct replicas r;
+    struct err err = {0};
+
+    if (!read_replicas(p, &r, &err)) {
+        line(p, "consistency", PREVIEW_NOTE, "the replication of the keyspace is not known: %s",
+             err.text);
+        return;
+    }
+    int64_t n = local ? r.local : r.all;
+    int64_t reads = read_from(consistency, &r);
+    if (!n) {
+        line(p, "consistency", PREVIEW_NOTE, "%s: replicas can't be counted", r.strategy);
+        return;
+    }
+    if (n - reads + 1 > n / 2 + 1)
+        line(p, "consistency", PREVIEW_WARN,
+             "reads at %s ask %" PRId64 " of %" PRId64
+             " replicas: only writes acknowledged by %" PRId64
+             " of them are sure to be seen; --consistency local_quorum also sees those of QUORUM",
+             consistency, reads, n, n - reads + 1);
+    else if (local && r.centres > 1)
+        line(p, "consistency", PREVIEW_WARN,
+             "reads at %s see what was acknowledged at LOCAL_QUORUM in this data centre; writes to "
+             "the other %u may come later: run where is written, or --consistency quorum",
+             consistency, r.centres - 1);
+    else
+        line(p, "consistency", PREVIEW_OK,
+             "reads at %s ask %" PRId64 " of %" PRId64
+             " replicas: every write acknowledged by %" PRId64 " before is seen",
+             consistency, reads, n, n - reads + 1);
+}
+
+/* ---- Elasticsearch ----------------------------------------------------------------------------
+ */
+
+static bool look_at_server(struct preview *p)
+{
+    struct err err = {0};
+
+    if (!config_need(p->s->config, "elastic.url", &err))
+        return failed(p, "elasticsearch", &err);
+    connect_elastic(p->s->config, p->s->ctx, &p->d.elastic);
+    p->d.admin = elastic_new(&p->d.elastic, &err);
+    if (!p->d.admin || !elastic_identify(p->d.admin, &p->server, &err))
+        return failed(p, "elasticsearch", &err);
+    line(p, "elasticsearch", PREVIEW_OK, "%s %s",
+         p->server.opensearch ? "OpenSearch" : "Elasticsearch", p->server.text);
+    return true;
+}
+
+static bool look_at_index(struct preview *p)
+{
+    const char *name = plan_index(p->d.doc.plan);
+    const struct elastic_index *i = &p->d.index;
+    struct err err = {0};
+
+    if (!elastic_index_look(p->d.admin, name, &p->d.index, &p->has_index, &err))
+        return failed(p, "index", &err);
+    if (!p->has_index) {
+        line(p, "index", PREVIEW_FAIL,
+             "there is no index %s; to make one that fits the table: cass2es init %s.%s --index %s "
+             "--create",
+             name, p->d.doc.schema->keyspace, p->d.doc.schema->table, name);
+        return false;
+    }
+    if (elastic_index_size(p->d.admin, i->name, &p->size, &err))
+        line(p, "index", i->write_blocked ? PREVIEW_FAIL : PREVIEW_OK,
+             "%s%s%s: %d shards, %d replicas, %" PRIu64 " documents%s", name,
+             i->is_alias ? ", an alias of " : "", i->is_alias ? i->name : "", i->shards,
+             i->replicas, p->size.docs,
+             i->write_blocked ? "; it is blocked for writing: take the block away" : "");
+    else
+        failed(p, "index", &err);
+    return true;
+}
+
+static void look_at_state(struct preview *p)
+{
+    struct elastic_state state;
+    struct err err = {0};
+
+    if (!elastic_cluster_state(p->d.admin, p->d.index.name, &state, &err))
+        failed(p, "health", &err);
+    else if (state.pause)
+        line(p, "health", PREVIEW_FAIL, "%s; a run would wait", state.why);
+    else
+        line(p, "health", PREVIEW_OK, "the index takes writes");
+}
+
+static void look_at_rights(struct preview *p)
+{
+    enum elastic_right right;
+    struct err err = {0};
+
+    if (!elastic_may_write(p->d.admin, p->d.index.name, &right, &err))
+        failed(p, "rights", &err);
+    else if (right == ELASTIC_RIGHT_NO)
+        line(p, "rights", PREVIEW_FAIL,
+             "this log-in may not index, create and delete in %s, and look at it: ask for those "
+             "privileges",
+             p->d.index.name);
+    else if (right == ELASTIC_RIGHT_YES)
+        line(p, "rights", PREVIEW_OK, "may write %s", p->d.index.name);
+    else
+        line(p, "rights", PREVIEW_NOTE, "not checked: the server does not tell (no security?)");
+}
+
+static void look_at_disk(struct preview *p)
+{
+    const struct estimate *e = &p->estimate;
+    uint64_t need = e->document_bytes * (uint64_t)(1 + p->d.index.replicas);
+    struct elastic_disk disk;
+    struct err err = {0};
+    struct buf text;
+
+    if (!elastic_disk(p->d.admin, &disk, &err) || !disk.nodes) {
+        line(p, "disk", PREVIEW_NOTE, "not checked: the server does not tell");
+        return;
+    }
+    buf_init(&text, 4096);
+    add_bytes(&text, disk.free_everywhere_bytes);
+    buf_printf(&text, " free on %u nodes, least on %s: ", disk.nodes, disk.node);
+    add_bytes(&text, disk.free_bytes);
+    bool full = disk.free_bytes < disk.total_bytes / 10;
+    bool small = need > disk.free_everywhere_bytes;
+    if (need) {
+        buf_add_str(&text, "; the documents, with replicas, are ");
+        add_bytes(&text, need);
+    }
+    if (full)
+        buf_add_str(&text, ". It is over 90 % full: Elasticsearch moves shards away, and blocks "
+                           "writing at 95 %");
+    line(p, "disk", full || small ? PREVIEW_WARN : PREVIEW_OK, "%s", buf_cstr(&text));
+    buf_fini(&text);
+}
+
+static void look_at_deletes(struct preview *p)
+{
+    int64_t ms = p->d.index.gc_deletes_ms;
+    enum mapping_versioning v = plan_versioning(p->d.doc.plan);
+
+    if (v == VERSIONING_SEQUENCE || v == VERSIONING_NONE)
+        return;
+    if (ms < GC_DELETES_WANTED_MS)
+        line(p, "gc_deletes", ms < GUARD_GC_DELETES_MIN_MS ? PREVIEW_FAIL : PREVIEW_WARN,
+             "index.gc_deletes is %.3g s; 1h is advised, so that a slow write can't bring back "
+             "what was deleted: PUT %s/_settings {\"index.gc_deletes\": \"1h\"}",
+             (double)ms / 1000, p->d.index.name);
+    else
+        line(p, "gc_deletes", PREVIEW_OK, "%.3g h", (double)ms / 3600000);
+}
+
+static void look_at_clocks(struct preview *p)
+{
+    int64_t max_us = p->s->config->sync.max_skew_ms * 1000;
+    struct err err = {0};
+    int64_t skew = 0;
+
+    AUTO(guard) struct guard *g =
+        guard_new(&(struct guard_options){.index = "",
+                                          .versioning = plan_versioning(p->d.doc.plan),
+                                          .clock = &p->s->ctx->clock,
+                                          .max_skew_us = max_us,
+                                          .gc_deletes_ms = -1},
+                  &err);
+    AUTO(cql_session) struct cql_session *session =
+        g ? cql_session_open(p->s->cluster, &err) : NULL;
+    if (!session || !guard_clock_skew(g, session, &skew, &err)) {
+        failed(p, "clocks", &err);
+        return;
+    }
+    bool matters = plan_versioning(p->d.doc.plan) == VERSIONING_READ_TIME ||
+                   plan_versioning(p->d.doc.plan) == VERSIONING_WRITE_TIME;
+    int64_t off = skew < 0 ? -skew : skew;
+    if (off > max_us)
+        line(p, "clocks", matters ? PREVIEW_FAIL : PREVIEW_WARN,
+             "this machine's clock and Cassandra's differ by %.1f s: versions would be wrong; set "
+             "them right (NTP)",
+             (double)off / 1e6);
+    else
+        line(p, "clocks", PREVIEW_OK,
+             "no difference that matters between this machine and "
+             "Cassandra");
+}
+
+static void look_at_versioning(struct preview *p)
+{
+    const char *mode = mapping_versioning_word(plan_versioning(p->d.doc.plan));
+    struct err err = {0};
+
+    p->s->journal = runs_open(p->s->config, p->s->ctx, &err);
+    if (!p->s->journal && err.kind != ERR_NONE)
+        failed(p, "versioning", &err);
+    else if (!direct_sync_check_versioning(&p->d, &err))
+        failed(p, "versioning", &err);
+    else
+        line(p, "versioning", PREVIEW_OK, "%s", mode);
+}
+
+static void look_at_fields(struct preview *p)
+{
+    struct err err = {0};
+    size_t conflicts = p->fit.count;
+
+    if (!elastic_index_mappings(p->d.admin, p->d.index.name, &p->mem, &p->mappings, &err)) {
+        failed(p, "fields", &err);
+        return;
+    }
+    fit_columns(p->mappings, p->d.doc.mapping, p->d.doc.schema, &p->fit);
+    for (size_t i = 0; i < p->estimate.sample_count; i++) {
+        const struct json *doc =
+            json_parse(buf_slice(&p->estimate.samples[i].document), &p->mem, &err);
+        if (doc)
+            fit_document(p->mappings, doc, &p->fit);
+    }
+    for (size_t i = 0; i < p->fit.count; i++)
+        line(p, "field", p->fit.list[i].grade == FIT_FAIL ? PREVIEW_FAIL : PREVIEW_WARN, "%s %s",
+             p->fit.list[i].field, p->fit.list[i].text);
+    if (p->fit.left_out)
+        line(p, "field", PREVIEW_WARN, "and %zu more", p->fit.left_out);
+    if (p->fit.count == conflicts)
+        line(p, "fields", PREVIEW_OK, "all columns, and %zu documents, fit the index's mapping",
+             p->estimate.sample_count);
+}
+
+bool preview_make(struct preview *p, struct sync *s, struct err *err)
+{
+    *p = (struct preview){.s = s, .d = {.s = s}, .estimate = {.ms = -1}};
+    arena_init(&p->mem, TEXT_MAX_BYTES);
+    bool table = look_at_table(p);
+    if (table) {
+        look_at_rows(p);
+        look_at_consistency(p);
+        look_at_clocks(p);
+    }
+    if (look_at_server(p) && table && look_at_index(p)) {
+        look_at_state(p);
+        look_at_rights(p);
+        look_at_disk(p);
+        look_at_deletes(p);
+        look_at_versioning(p);
+        look_at_fields(p);
+    }
+    return cancel_level(&s->ctx->cancel) == 0 || err_set(err, ERR_CANCEL, "interrupted");
+}
+
+/* ---- what is said -----------------------------------------------------------------------------
+ */
+
+static const char *const grades[] = {
+    [PREVIEW_OK] = "ok", [PREVIEW_NOTE] = "-", [PREVIEW_WARN] = "warn", [PREVIEW_FAIL] = "fail"};
+
+static const char *grade_json(enum preview_grade g)
+{
+    return g == PREVIEW_NOTE ? "unknown" : grades[g];
+}
+
+static void add_line_json(struct buf *b, const struct preview_line *l)
+{
+    buf_printf(b, "{\"check\":\"%s\",\"result\":\"%s\",\"text\":", l->what, grade_json(l->grade));
+    json_add_string(b, slice_str(l->text));
+    buf_add_byte(b, '}');
+}
+
+static void print(struct buf *b)
+{
+    fwrite(b->p, 1, b->len, stdout);
+    buf_fini(b);
+}
+
+void preview_print_lines(const struct preview *p, bool json)
+{
+    struct buf b;
+
+    buf_init(&b, TEXT_MAX_BYTES);
+    for (size_t i = 0; i < p->count; i++) {
+        const struct preview_line *l = &p->lines[i];
+
+        if (json) {
+            add_line_json(&b, l);
+            buf_add_byte(&b, '\n');
+        } else {
+            buf_printf(&b, "%-4s  %-13s  %s\n", grades[l->grade], l->what, l->text);
+        }
+    }
+    print(&b);
+}
+
+static void plan_json(const struct preview *p, struct buf *b)
+{
+    const struct estimate *e = &p->estimate;
+    const struct schema *s = p->d.doc.schema;
+
+    buf_printf(b, "{\"dry_run\":true,\"failing\":%zu", preview_failing(p));
+    if (s) {
+        buf_add_str(b, ",\"table\":");
+        AUTO_STR char *table = xsprintf("%s.%s", s->keyspace, s->table);
+        json_add_string(b, slice_str(table));
+        buf_add_str(b, ",\"index\":");
+        json_add_string(b, slice_str(plan_index(p->d.doc.plan)));
+        buf_printf(b, ",\"index_exists\":%s,\"versioning\":\"%s\"", p->has_index ? "true" : "false",
+                   mapping_versioning_word(plan_versioning(p->d.doc.plan)));
+    }
+    if (e->statement) {
+        buf_add_str(b, ",\"statement\":");
+        json_add_string(b, slice_str(e->statement));
+        buf_printf(b,
+                   ",\"whole\":%s,\"documents\":%" PRIu64 ",\"document_bytes\":%" PRIu64
+                   ",\"read_ms\":%" PRId64,
+                   e->whole ? "true" : "false", e->documents, e->document_bytes, e->ms);
+    }
+    buf_add_str(b, ",\"samples\":[");
+    for (size_t i = 0; i < e->sample_count; i++) {
+        buf_add_str(b, i ? ",{\"_id\":" : "{\"_id\":");
+        json_add_string(b, buf_slice(&e->samples[i].id));
+        buf_add_str(b, ",\"document\":");
+        buf_add_slice(b, buf_slice(&e->samples[i].document));
+        buf_add_byte(b, '}');
+    }
+    buf_add_str(b, "],\"checks\":[");
+    for (size_t i = 0; i < p->count; i++) {
+        if (i)
+            buf_add_byte(b, ',');
+        add_line_json(b, &p->lines[i]);
+    }
+    buf_add_str(b, "]}\n");
+}
+
+static void plan_text(const struct preview *p, struct buf *b)
+{
+    const struct document *doc = &p->d.doc;
+    const struct estimate *e = &p->estimate;
+    struct show_table t = {0};
+
+    if (doc->plan) {
+        buf_printf(b, "Dry run: %s.%s to index %s\n", doc->schema->keyspace, doc->schema->table,
+                   plan_index(doc->plan));
+        show_row(&t, "statement", "%s", e->statement ? e->statement : "-");
+        show_row(&t, "mapping", "%s", doc->mapping->path[0] ? doc->mapping->path : "every column");
+        show_row(&t, "versioning", "%s", mapping_versioning_word(plan_versioning(doc->plan)));
+        if (plan_pipeline(doc->plan))
+            show_row(&t, "pipeline", "%s", plan_pipeline(doc->plan));
+        show_table_end(&t, b);
+    }
+    for (size_t i = 0; i < e->sample_count; i++) {
+        buf_add_str(b, i ? "\n_id " : "\nDocuments as they would be sent:\n_id ");
+        json_add_string(b, buf_slice(&e->samples[i].id));
+        buf_add_byte(b, '\n');
+        buf_add_slice(b, buf_slice(&e->samples[i].document));
+        buf_add_byte(b, '\n');
+    }
+    buf_add_byte(b, '\n');
+}
+
+void preview_print_plan(const struct preview *p, bool json)
+{
+    struct buf b;
+
+    buf_init(&b, TEXT_MAX_BYTES);
+    if (json)
+        plan_json(p, &b);
+    else
+        plan_text(p, &b);
+    print(&b);
+    if (!json)
+        preview_print_lines(p, false);
+}
+
+bool sync_dry_run(struct sync *s, int *exit_code, struct err *err)
+{
+    struct preview p;
+    bool ok = preview_make(&p, s, err);
+
+    if (ok) {
+        preview_print_plan(&p, s->config->output.json);
+        if (!s->config->output.json)
+            printf("\nNothing was written.%s\n",
+                   preview_failing(&p) ? " The run would fail: see the lines that begin with fail"
+                                       : " To do it: the same without --dry-run");
+        *exit_code = preview_failing(&p) ? EXIT_USAGE : EXIT_DONE;
+    }
+    preview_fini(&p);
+    return ok;
+}

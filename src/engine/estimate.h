@@ -1,0 +1,52 @@
+/*
+ * engine/estimate.h - what a sync would be: how many rows and bytes, how long, and the first
+ * documents as they would be sent. Nothing is written.
+ *
+ * The server's own estimates, and a short sample: the first page of some ranges, two seconds at
+ * most. Threads: one connection, on the caller's thread. Source: DESIGN 3.7.
+ */
+#pragma once
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/buf.h"
+#include "base/clock.h"
+#include "base/err.h"
+#include "cql/cql.h"
+#include "mapping/plan.h"
+#include "source/where.h"
+
+enum { ESTIMATE_SAMPLES = 3, ESTIMATE_MS = 2000 };
+
+struct estimate_options {
+    struct cql_cluster *cluster;
+    const struct plan *plan;
+    const struct where *where; /* NULL: every row */
+    struct clock *clock;
+    unsigned workers; /* that the sync will have */
+};
+
+struct estimate_sample {
+    struct buf id;
+    struct buf document;
+};
+
+struct estimate {
+    char *statement; /* as it is read: CQL */
+    /* of the sample */
+    uint64_t rows_read, wanted, not_written;
+    uint64_t bytes;    /* of the documents */
+    char problem[512]; /* of the first that could not be written; "" */
+    bool whole;        /* it was the whole table */
+    /* of the table */
+    uint64_t partitions; /* as the server estimates; 0: it does not say */
+    uint64_t documents;  /* 0: unknown, unless whole */
+    uint64_t document_bytes;
+    int64_t ms; /* for reading alone, by all workers; -1: unknown */
+    struct estimate_sample samples[ESTIMATE_SAMPLES];
+    size_t sample_count;
+};
+
+/* Also after an error: estimate_fini(). err: as a scan's. */
+bool estimate_make(const struct estimate_options *o, struct estimate *out, struct err *err);
+void estimate_fini(struct estimate *e);

@@ -1,0 +1,148 @@
+"""check and --dry-run: what a sync to an index would be, before anything is written."""
+import json
+
+import peer_http
+import pytest
+from direct import Direct
+from flow import cass, rows_of, says
+from peer_cql import UNAUTHORIZED, error
+from peer_http import Reply
+
+KEYSPACES = r"system_schema\.keyspaces"
+
+
+@pytest.fixture
+def elastic():
+    with peer_http.Elastic() as e:
+        e.stop()
+        yield e
+
+
+@pytest.fixture
+def direct(program, make_ring, elastic):
+    return Direct(program, make_ring(page_rows=10), elastic)
+
+
+def check(direct, *flags, index="items", code=0):
+    r = direct.program.run("check", "shop.items", "--index", index, "--elastic-url", direct.elastic.url, *cass(direct.ring), "--json", *flags)
+    assert r.code == code, r
+    lines = rows_of(r.out)
+    return {line["check"]: (line["result"], line["text"]) for line in lines}
+
+
+def untouched(direct):
+    assert not direct.bulks() and not direct.program.state.exists() and not direct.elastic.sources("items")
+    assert {c.method for c in direct.elastic.calls} <= {"GET", "POST"}
+    assert {c.path for c in direct.elastic.calls if c.method == "POST"} <= {"/_security/user/_has_privileges"}
+
+
+def test_all_is_well(direct):
+    lines = check(direct)
+    assert {n for n, (r, _) in lines.items() if r in ("warn", "fail")} == set(), lines
+    assert lines["rights"][0] == "unknown" and lines["read"][0] == lines["fields"][0] == lines["clocks"][0] == "ok"
+    assert "60 documents" in lines["size"][1]
+    untouched(direct)
+    says(direct.program.run("check", "shop.items", "--index", "items", "--elastic-url", direct.elastic.url, *cass(direct.ring)),
+         r"^ok +cassandra", r"^- +rights", code=0)
+
+
+def test_there_is_no_index(direct):
+    result, text = check(direct, index="other", code=2)["index"]
+    assert result == "fail" and "cass2es init shop.items --index other --create" in text
+    untouched(direct)
+
+
+def test_fields_that_conflict(direct):
+    direct.elastic.meta["items"]["mappings"] = {"dynamic": "strict", "properties": {"id": {"type": "keyword"}}}
+    r = direct.program.run("check", "shop.items", "--index", "items", "--elastic-url", direct.elastic.url, *cass(direct.ring))
+    says(r, r"^fail +field +v the index's mapping is strict", code=2)
+    direct.elastic.meta["items"]["mappings"] = {"properties": {"v": {"type": "long"}}}
+    says(direct.program.run("check", "shop.items", "--index", "items", "--elastic-url", direct.elastic.url, *cass(direct.ring)),
+         r"^fail +field +v is no number", code=2)
+
+
+def test_what_the_server_says(direct):
+    def answers(req):
+        if "_has_privileges" in req.path:
+            return Reply(200, {"username": "bob", "has_all_requested": False})
+        if req.path.startswith("/_cat/allocation"):
+            return Reply(200, [{"node": "n1", "disk.avail": "1000000", "disk.total": "1000000000"}, {"node": "UNASSIGNED"},
+                               {"node": "n2", "disk.avail": "9000000", "disk.total": "1000000000"}])
+        return None
+    direct.elastic.always = answers
+    lines = check(direct, code=2)
+    assert lines["rights"][0] == "fail" and "privileges" in lines["rights"][1]
+    assert lines["disk"][0] == "warn" and "2 nodes, least on n1: 1.0 MB" in lines["disk"][1]
+
+
+def test_an_index_that_takes_no_writes(direct):
+    direct.elastic.health = "red"
+    assert check(direct, code=2)["health"][0] == "fail"
+    direct.elastic.health = "green"
+    direct.elastic.meta["items"]["settings"]["blocks"] = {"write": "true"}
+    result, text = check(direct, code=2)["index"]
+    assert result == "fail" and "blocked" in text
+
+
+@pytest.mark.parametrize("gc,result,code", [("60s", "warn", 0), ("1s", "fail", 2), ("2h", "ok", 0)])
+def test_gc_deletes(direct, gc, result, code):
+    direct.elastic.meta["items"]["settings"]["gc_deletes"] = gc
+    assert check(direct, code=code)["gc_deletes"][0] == result
+
+
+def test_no_right_to_read(direct):
+    direct.ring.on("PREPARE", r'"items".*token\(', do=error(UNAUTHORIZED, "no SELECT for bob"), times=None)
+    lines = check(direct, code=2)
+    assert lines["read"][0] == "fail" and "no SELECT for bob" in lines["read"][1]
+    assert lines["index"][0] == "ok"  # all else is looked at, too
+
+
+def test_the_index_was_written_under_another_mode(direct):
+    direct.ok(versioning="sequence")
+    result, text = check(direct, code=2)["versioning"]
+    assert result == "fail" and "was written under versioning sequence" in text
+
+
+def test_nobody_is_there(direct):
+    direct.elastic.stop()
+    lines = check(direct, code=2)
+    assert lines["elasticsearch"][0] == "fail" and lines["read"][0] == "ok" and "index" not in lines
+
+
+# --- dry run ---------------------------------------------------------------------------------------------
+
+def test_the_plan(direct):
+    r = says(direct.run("--dry-run", json_=False), r"statement +SELECT .*token", "every column", r"versioning +read_time", "60 documents", "Nothing was written", code=0)
+    assert r.out.count("_id ") == 3
+    untouched(direct)
+    plan = json.loads(direct.run("--dry-run").out)
+    assert plan["dry_run"] and plan["whole"] and plan["documents"] == 60 and plan["index_exists"] and plan["failing"] == 0
+    rows = direct.rows()
+    assert len(plan["samples"]) == 3 and all(rows[s["_id"]] == s["document"] for s in plan["samples"])
+    untouched(direct)
+    direct.ok()
+    direct.same()
+    assert [s["_id"] in direct.elastic.sources("items") for s in plan["samples"]] == [True] * 3
+
+
+def test_a_dry_run_that_would_fail(direct):
+    del direct.elastic.indices["items"]
+    r = says(direct.run("--dry-run", json_=False), "there is no index items", "The run would fail", code=2)
+    assert "Documents as they would be sent" in r.out
+
+
+def test_a_dry_run_of_a_run_that_goes_on(direct):
+    """It is neither: the unfinished run stays as it is."""
+    direct.on_bulk(Reply(503), each=True)
+    says(direct.run("--retry-budget", "200ms", json_=False), code=3)
+    direct.on_bulk()
+    runs = direct.program.run("runs", "--json").out
+    says(direct.run("--dry-run", json_=False), code=0)
+    assert direct.program.run("runs", "--json").out == runs
+    direct.ok()
+    direct.same()
+
+
+def test_an_empty_table(program, make_ring, elastic):
+    d = Direct(program, make_ring(), elastic, rows=0)
+    says(d.run("--dry-run", json_=False), "the table has no rows", code=0)
