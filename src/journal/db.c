@@ -8,7 +8,7 @@
 #include <unistd.h>
 
 enum {
-    DB_VERSION = 2,              /* of the tables below; PRAGMA user_version */
+    DB_VERSION = 3,              /* of the tables below; PRAGMA user_version */
     DB_APPLICATION = 0x63326573, /* "c2es"; PRAGMA application_id */
     DB_BUSY_MS = 30000,
     DB_CACHE_KIB = 512,
@@ -46,6 +46,16 @@ static const char to_form_2[] =
     "ALTER TABLE failure ADD COLUMN object TEXT NOT NULL DEFAULT '';"
     "CREATE TABLE target (name TEXT PRIMARY KEY, versioning TEXT NOT NULL, run TEXT NOT NULL,"
     " at_us INTEGER NOT NULL) STRICT, WITHOUT ROWID;";
+
+/* And with form 3. */
+static const char to_form_3[] =
+    "CREATE TABLE call (run INTEGER NOT NULL REFERENCES run ON DELETE CASCADE, no INTEGER NOT NULL,"
+    " parts INTEGER NOT NULL, ids INTEGER NOT NULL, at_us INTEGER NOT NULL,"
+    " PRIMARY KEY (run, no)) STRICT, WITHOUT ROWID;"
+    "CREATE INDEX call_at ON call (at_us, ids);"
+    "CREATE TABLE outcome (run INTEGER NOT NULL REFERENCES run ON DELETE CASCADE,"
+    " no INTEGER NOT NULL, ids INTEGER NOT NULL, at_us INTEGER NOT NULL, body BLOB NOT NULL,"
+    " PRIMARY KEY (run, no)) STRICT;";
 
 static const char *const sql_text[SQL_STATEMENTS] = {
     /* Writers take turns from the start: no transaction finds out at its end that it came late. */
@@ -112,6 +122,21 @@ static const char *const sql_text[SQL_STATEMENTS] = {
     [SQL_NOTE] = "SELECT value FROM note WHERE run = ? AND name = ?",
     [SQL_TARGET_PUT] = "INSERT OR REPLACE INTO target VALUES (?, ?, ?, ?)",
     [SQL_TARGET] = "SELECT versioning FROM target WHERE name = ?",
+    [SQL_CALL_ADD] = "INSERT INTO call VALUES (?, ?, ?, ?, ?)",
+    [SQL_CALL] = "SELECT parts, ids, at_us FROM call"
+                 " WHERE run = (SELECT no FROM run WHERE id = ?) AND no = ?",
+    [SQL_CALL_LAST] = "SELECT no + parts - 1 FROM call WHERE run = ? ORDER BY no DESC LIMIT 1",
+    [SQL_CALLS_NEWEST] = "SELECT at_us, ids FROM call ORDER BY at_us DESC",
+    [SQL_CALLS_OLD] = "SELECT run, no, parts FROM call WHERE at_us < ?1 AND NOT EXISTS"
+                      " (SELECT 1 FROM block WHERE block.run = call.run AND block.no"
+                      " BETWEEN call.no AND call.no + call.parts - 1) ORDER BY at_us LIMIT ?2",
+    [SQL_CALL_DELETE] = "DELETE FROM call WHERE run = ? AND no = ?",
+    [SQL_OUTCOME_ADD] = "INSERT INTO outcome VALUES (?, ?, ?, ?, ?)",
+    [SQL_OUTCOME] = "SELECT ids, at_us, body FROM outcome"
+                    " WHERE run = (SELECT no FROM run WHERE id = ?) AND no = ?",
+    [SQL_OUTCOME_WAITS] = "SELECT ids, 0, body FROM block"
+                          " WHERE run = (SELECT no FROM run WHERE id = ?) AND no = ?",
+    [SQL_OUTCOMES_DELETE] = "DELETE FROM outcome WHERE run = ? AND no BETWEEN ? AND ?",
 };
 
 /* Always false. */
@@ -235,8 +260,9 @@ static bool create_if_new(struct db *db, struct err *err)
         return false;
     /* Asked again under the lock: another process may have been faster. */
     bool ok = check_version(db, &version, err) &&
-              (version == DB_VERSION || ((version == 1 || db_exec(db, create_tables, err)) &&
-                                         db_exec(db, to_form_2, err) && db_exec(db, stamp, err))) &&
+              (version > 0 || db_exec(db, create_tables, err)) &&
+              (version > 1 || db_exec(db, to_form_2, err)) &&
+              (version > 2 || db_exec(db, to_form_3, err)) && db_exec(db, stamp, err) &&
               db_exec(db, sql_text[SQL_COMMIT], err);
     if (!ok)
         db_undo(db);

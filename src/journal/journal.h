@@ -210,6 +210,38 @@ bool journal_drop_failures(struct journal *j, const char *run_id, const char *re
 bool journal_replace_failures(struct journal *j, const char *run_id, const int64_t *nos,
                               size_t count, const char *by_run, struct err *err);
 
+/* ---- calls ------------------------------------------------------------------------------------
+ *
+ * What a server was asked, and what became of it, for who asks later. A call is the blocks no to
+ * no + parts - 1 of its run; what a part came to is journalled with the end of its block.
+ */
+
+struct run_call {
+    uint64_t no;
+    uint32_t parts;
+    uint32_t ids;
+    int64_t at_us; /* when it was journalled */
+};
+void tx_call(struct tx *t, const struct run_call *call);
+void tx_outcome(struct tx *t, uint64_t no, uint32_t ids, struct slice body);
+/* The highest number of a block that any call of the run had; 0: none. */
+bool run_last_call(struct run *r, uint64_t *no, struct err *err);
+
+struct run_part {
+    uint32_t ids;
+    int64_t at_us;     /* when it ended; 0: it waits, and this is its block */
+    struct slice body; /* malloc'ed */
+};
+/* Of any run. *found: false when there is none, or no longer. */
+bool journal_call(struct journal *j, const char *run_id, uint64_t no, struct run_call *out,
+                  bool *found, struct err *err);
+bool journal_part(struct journal *j, const char *run_id, uint64_t no, struct run_part *out,
+                  bool *found, struct err *err);
+void run_part_fini(struct run_part *p);
+/* Forgets calls that came more than `keep_s` seconds ago, and the oldest beyond `keep_ids` ids in
+ * all. What waits stays. */
+bool journal_prune_calls(struct journal *j, int64_t keep_s, uint64_t keep_ids, struct err *err);
+
 /* ---- targets ----------------------------------------------------------------------------------
  *
  * What documents of an index are versioned by, for as long as this journal is there.

@@ -14,6 +14,8 @@ enum op_kind {
     OP_FAILURE_END,
     OP_FAILURE_AGAIN,
     OP_NOTE,
+    OP_CALL,
+    OP_OUTCOME,
 };
 
 /* One change, copied. Which fields count is said by `kind`. */
@@ -166,6 +168,24 @@ void tx_note(struct tx *t, const char *name, const char *value)
     op->text = arena_strndup(&t->mem, value, strlen(value));
 }
 
+void tx_call(struct tx *t, const struct run_call *call)
+{
+    struct op *op = add(t, OP_CALL, NULL);
+
+    op->a = (int64_t)call->no;
+    op->b = call->parts;
+    op->c = call->ids;
+}
+
+void tx_outcome(struct tx *t, uint64_t no, uint32_t ids, struct slice body)
+{
+    struct op *op = add(t, OP_OUTCOME, NULL);
+
+    op->a = (int64_t)no;
+    op->b = ids;
+    op->bytes = keep(t, body);
+}
+
 /* ---- by the one that leads ---- */
 
 /* The last mark that begins at or before `end`. */
@@ -238,6 +258,12 @@ static bool apply_op(struct journal *j, struct db *db, int64_t run, const struct
                      clock_wall_us(j->clock), op->a);
     case OP_NOTE:
         return db_do(db, SQL_NOTE_PUT, err, "itt", run, op->name, op->text);
+    case OP_CALL:
+        return db_do(db, SQL_CALL_ADD, err, "iiiii", run, op->a, op->b, op->c,
+                     clock_wall_us(j->clock));
+    case OP_OUTCOME:
+        return db_do(db, SQL_OUTCOME_ADD, err, "iiiib", run, op->a, op->b,
+                     clock_wall_us(j->clock), op->bytes);
     }
     ensure(false);
     return false;
