@@ -445,6 +445,7 @@ static bool compile_select(struct plan *p, struct err *err)
     const struct mapping *m = p->mapping;
     const struct schema *s = p->schema;
     uint64_t have = 0;
+    bool scans = m->select.count > 0;
 
     p->select_count = m->select.count ? (uint16_t)m->select.count : p->partition_count;
     p->select = xalloc(p->select_count * sizeof *p->select);
@@ -462,7 +463,10 @@ static bool compile_select(struct plan *p, struct err *err)
                                  n.name);
         p->select[i] = (uint16_t)column;
         have |= 1ull << column % 64;
+        scans = scans && column >= p->partition_count;
     }
+    if (scans) /* nothing of the partition key: on purpose, see plan_query.scans */
+        return true;
     for (uint16_t i = 0; m->select.count && i < p->select_count; i++)
         if (!(have >> i % 64 & 1)) /* the first columns of the key, none left out */
             return mapping_error(m, m->select.list[0].at, err,
@@ -914,6 +918,38 @@ static bool combine(const struct values *of, uint16_t bound, struct arena *mem,
     return true;
 }
 
+static int cell_of_column(const struct plan *p, int column)
+{
+    return cell_of(p, (struct select){(uint16_t)column, SELECT_COLUMN});
+}
+
+/* What has a value binds the first columns of the key; the rest are conditions. Without the
+ * partition key all are. */
+static bool bind(const struct plan *p, const struct values *of, uint16_t count, struct arena *mem,
+                 struct plan_query *out, const char **reason, struct err *err)
+{
+    uint16_t bound = 0;
+
+    while (bound < p->key_count && of[bound].count)
+        bound++;
+    out->after_count = 0;
+    out->scans = bound < p->partition_count;
+    out->lacks = bound;
+    if (out->scans)
+        bound = 0;
+    out->after = arena_alloc(mem, count * sizeof *out->after);
+    if (!out->after)
+        return out_of_memory(reason, err);
+    for (uint16_t i = bound; i < count; i++)
+        if (of[i].count)
+            out->after[out->after_count++] =
+                (struct plan_filter){(uint16_t)cell_of_column(p, i), of[i].count, of[i].list};
+    if (out->scans && !out->after_count)
+        return reject(reason, "no_partition_key", err, "has no value for %s of the partition key",
+                      p->schema->columns[out->lacks].name);
+    return out->scans || combine(of, bound, mem, out, reason, err);
+}
+
 /* A text: values of the select's columns, with commas between them when there are several. */
 static bool text_query(const struct plan *p, struct slice text, struct arena *mem,
                        struct plan_query *out, const char **reason, struct err *err)
@@ -938,12 +974,7 @@ static bool text_query(const struct plan *p, struct slice text, struct arena *me
         if (comma)
             text = slice_of(comma + 1, text.n - part.n - 1);
     }
-    return combine(of, p->select_count, mem, out, reason, err);
-}
-
-static int cell_of_column(const struct plan *p, int column)
-{
-    return cell_of(p, (struct select){(uint16_t)column, SELECT_COLUMN});
+    return bind(p, of, p->key_count, mem, out, reason, err);
 }
 
 static bool object_query(const struct plan *p, const struct json *id, struct arena *mem,
@@ -951,7 +982,6 @@ static bool object_query(const struct plan *p, const struct json *id, struct are
 {
     const struct schema *s = p->schema;
     struct values *of = arena_zalloc(mem, s->column_count * sizeof *of);
-    uint16_t bound = 0;
 
     if (!of)
         return out_of_memory(reason, err);
@@ -967,19 +997,7 @@ static bool object_query(const struct plan *p, const struct json *id, struct are
         if (!take_values(&s->columns[column], member, mem, &of[column], reason, err))
             return false;
     }
-    while (bound < p->key_count && of[bound].count)
-        bound++;
-    if (bound < p->partition_count)
-        return reject(reason, "no_partition_key", err, "has no value for %s of the partition key",
-                      s->columns[bound].name);
-    out->after = arena_alloc(mem, s->column_count * sizeof *out->after);
-    if (!out->after)
-        return out_of_memory(reason, err);
-    for (uint16_t i = bound; i < s->column_count; i++)
-        if (of[i].count)
-            out->after[out->after_count++] =
-                (struct plan_filter){(uint16_t)cell_of_column(p, i), of[i].count, of[i].list};
-    return combine(of, bound, mem, out, reason, err);
+    return bind(p, of, s->column_count, mem, out, reason, err);
 }
 
 bool plan_query(const struct plan *p, const struct json *id, struct arena *mem,

@@ -335,7 +335,7 @@ static void mistakes(void **state)
          "m.yaml:6:15: copy: there is no field \"txt\" at this step"},
         {THING "steps:\n  - drop: [pasword]\n",
          "m.yaml:5:12: drop: there is no field \"pasword\" at this step"},
-        {THING "select: [c]\n",
+        {THING "select: [b, c]\n",
          "m.yaml:4:10: select leaves out \"a\", which comes first in the primary key"},
         {THING "select: [a]\n",
          "m.yaml:4:10: select must name the whole partition key; \"b\" is missing"},
@@ -452,8 +452,6 @@ static void bad_queries(void **state)
         {"\",7\"", "empty_id", "empty value for a"},
         {"\"x,y\"", "bad_value", NULL},
         {"{}", "no_partition_key", "has no value for a of the partition key"},
-        {"{\"a\":\"x\"}", "no_partition_key", "has no value for b of the partition key"},
-        {"{\"c\":\"x\"}", "no_partition_key", "has no value for a of the partition key"},
         {"{\"nope\":\"x\"}", "unknown_column", "ks.thing has no column \"nope\""},
         {"{\"list\":\"x\",\"a\":\"x\",\"b\":1}", "bad_value", NULL},
         {"{\"num\":1,\"a\":\"x\",\"b\":1}", "unknown_column",
@@ -478,6 +476,39 @@ static void bad_queries(void **state)
         assert_string_equal(reason, cases[i].reason);
         if (cases[i].text)
             assert_string_equal(f.err.text, cases[i].text);
+        fixture_fini(&f);
+    }
+}
+
+/* Without the partition key all that is there is conditions. */
+static void queries_that_scan(void **state)
+{
+    static const struct {
+        const char *select, *id;
+        int lacks, after;
+    } cases[] = {
+        {"", "{\"a\":\"x\"}", 1, 1},
+        {"", "{\"c\":\"x\"}", 0, 1},
+        {"", "{\"c\":[\"x\",\"y\"],\"b\":7}", 0, 2},
+        {"select: [c]\n", "\"x\"", 0, 1},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct fixture f;
+        struct plan_query q;
+        const char *reason = "";
+        char yaml[512];
+        snprintf(yaml, sizeof yaml, THING "%s", cases[i].select);
+        arena_reset(&mem);
+        fixture_init(&f, yaml);
+        assert_string_equal(f.err.text, "");
+        assert_true(plan_query(f.p, json(cases[i].id), &mem, &q, &reason, &f.err));
+        assert_true(q.scans);
+        assert_int_equal(q.lacks, cases[i].lacks);
+        assert_int_equal(q.count, 0);
+        assert_int_equal(q.bound, 0);
+        assert_int_equal(q.after_count, cases[i].after);
         fixture_fini(&f);
     }
 }
@@ -789,6 +820,7 @@ int main(void)
         cmocka_unit_test(mistakes),
         cmocka_unit_test(good_queries),
         cmocka_unit_test(bad_queries),
+        cmocka_unit_test(queries_that_scan),
         cmocka_unit_test(too_many_keys),
         cmocka_unit_test(conditions),
         cmocka_unit_test(preserves),
