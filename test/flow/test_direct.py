@@ -211,6 +211,38 @@ def test_another_writer_is_always_faster(direct):
     assert "contended" in direct.failures(c["run"])
 
 
+@pytest.mark.parametrize("other", [[], [2]])
+def test_what_a_restarted_shard_has_forgotten(direct, other):
+    """Its term is new, though perhaps not to the index: a row that was deleted meanwhile does not come back."""
+    direct.elastic.other_shards = other
+
+    def restart(req):
+        if b'"i0007"' in req.body and direct.elastic.terms["items"] == 1:
+            direct.table.delete(id="i0007")
+            direct.elastic.terms["items"] = 2
+    direct.on_bulk(restart, each=True)
+    c = direct.ok("--workers", 1)
+    assert (c["rows"], c["indexed"], c["gone"]) == (59, 59, 1), c
+    direct.same()
+
+
+def test_a_storm_of_refusals(direct):
+    """Nobody is let in for 1.5 s, then two in three: it knocks seldom, and gives nobody up."""
+    end = time.monotonic() + 1.5
+    knocks = []
+
+    def act(req):
+        knocks.append(time.monotonic())
+        if knocks[-1] < end or len(knocks) % 3 == 0:
+            return problem(429, "es_rejected_execution_exception", "rejected execution")
+        return None
+    direct.on_bulk(act, each=True)
+    c = direct.ok("--workers", 4, timeout=60)
+    assert (c["rows"], c["indexed"], c["failed"]) == (60, 60, 0)
+    direct.same()
+    assert len([k for k in knocks if k < end]) < 40
+
+
 # --- the body ----------------------------------------------------------------------------------------
 
 def test_a_gateway_that_takes_small_bodies_only(direct):
