@@ -80,8 +80,8 @@ static void ranges(void **state)
         }
         double share = covered(one, count, INT64_MIN, INT64_MAX);
         assert_true(share <= list[i] * 1.0001 && share >= list[i] * 0.96);
-        for (int quarter = 0; quarter < 4; quarter++) { /* spread */
-            int64_t from = INT64_MIN + quarter * (INT64_MAX / 2 + 1);
+        for (uint64_t quarter = 0; quarter < 4; quarter++) { /* spread */
+            int64_t from = (int64_t)((quarter << 62) + (UINT64_C(1) << 63));
             double part = covered(one, count, from, from + INT64_MAX / 2);
             assert_true(part > share / 4 * 0.7 && part < share / 4 * 1.3);
         }
