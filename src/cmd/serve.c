@@ -1,6 +1,7 @@
 /*
  * cmd/serve.c - `cass2es serve`: Sunbird's Sync API, written to Elasticsearch.
  */
+#include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -11,74 +12,95 @@
 #include "cmd/connect.h"
 #include "cmd/document.h"
 #include "cmd/screen.h"
+#include "cmd/serve_table.h"
+#include "cmd/serve_types.h"
 #include "engine/keyed.h"
 #include "engine/retry.h"
 #include "http/client.h"
 #include "mapping/plan.h"
+#include "serve/keys.h"
 #include "serve/server.h"
 #include "serve/work.h"
 
 enum {
-    MAX_MAPPINGS = 64,
     /* A call that finds nobody is given back to the queue's worker after this time, so that
      * /health/ready tells of it; it is tried again without end. */
     CALL_BUDGET_MS = 30000,
-    PROBE_MS = 1000, /* is Elasticsearch there? per address */
+    PROBE_MS = 1000,       /* is Elasticsearch there? per address */
+    PROBE_EVERY_MS = 2000, /* is Cassandra? */
+    TICK_MS = 500,
+    PRUNE_MS = 3600000,
+    GRACE_LOOK_MS = 20,
+};
+
+/* Of one reload; the server and its queue may look at any of them. */
+struct names {
+    const char *list[MAX_MAPPINGS + 1];
+    struct names *next;
 };
 
 struct serve {
     const struct config *config;
     struct context *ctx;
-    struct document types[MAX_MAPPINGS];
-    size_t type_count;
-    const struct plan *plans[MAX_MAPPINGS + 1];
-    struct guard *guards[MAX_MAPPINGS];
-    const char *names[MAX_MAPPINGS + 1];
+    struct cancel stop; /* of the workers: fired when the grace is over */
+    struct serve_current current;
+    struct names *names;
+    struct keyed_scans scans;
     struct journal *journal;
     struct run *run;
     struct cql_cluster *cluster;
     struct elastic_options elastic;
-    struct keyed_options keyed;
     struct metrics metrics;
+    struct keys *keys;
+    struct serve_table *table;
     struct work *work;
     struct server *server;
+    int64_t pruned_ms;
+
+    pthread_mutex_t probe_lock; /* guards the three below, held while Cassandra is asked */
+    struct cql_session *probe;
+    int64_t probed_ms;
+    char probe_error[256];
 };
+
+static volatile sig_atomic_t hung_up;
+
+static void on_hangup(int number)
+{
+    (void)number;
+    hung_up = 1;
+}
+
+static void free_names(struct names *n)
+{
+    while (n) {
+        struct names *next = n->next;
+        for (char **at = (char **)n->list; *at; at++)
+            free(*at);
+        free(n);
+        n = next;
+    }
+}
 
 static void serve_fini(struct serve *s)
 {
     server_stop(s->server);
+    serve_table_free(s->table);
     if (s->work)
         work_drain(s->work);
     work_free(s->work);
     run_abandon(s->run);
-    for (size_t i = 0; i < s->type_count; i++) {
-        guard_free(s->guards[i]);
-        document_fini(&s->types[i]);
-    }
+    serve_types_put(s->current.types);
+    if (s->probe)
+        cql_session_free(s->probe);
     if (s->cluster)
         cql_cluster_free(s->cluster);
     journal_close(s->journal);
-}
-
-/* ---- mappings ---- */
-
-static bool load_mapping(struct serve *s, const char *name, struct err *err)
-{
-    struct document *t = &s->types[s->type_count];
-
-    if (s->type_count == MAX_MAPPINGS)
-        return config_fault(s->config, "mapping.files", err, "more than %d", MAX_MAPPINGS);
-    if (!document_load(t, s->config, name, err))
-        return false;
-    s->type_count++;
-    for (size_t i = 0; s->types[i].mapping != t->mapping; i++) {
-        if (strcmp(s->types[i].mapping->object, t->mapping->object) == 0)
-            return mapping_error(t->mapping, t->mapping->object_at, err,
-                                 "object type %s is described in %s, too", t->mapping->object,
-                                 s->types[i].mapping->path);
-    }
-    s->names[s->type_count - 1] = t->mapping->object;
-    return true;
+    keys_free(s->keys);
+    free_names(s->names);
+    cancel_fini(&s->stop);
+    pthread_mutex_destroy(&s->probe_lock);
+    pthread_mutex_destroy(&s->current.lock);
 }
 
 /* ---- start ---- */
@@ -106,86 +128,257 @@ static bool begin_run(struct serve *s, struct err *err)
     return true;
 }
 
-static void *open_keyed(void *ctx, struct err *err)
+/* ---- the workers' side: keyed, of the mappings of the moment ---- */
+
+struct serve_worker {
+    struct serve *serve;
+    struct serve_types *types;
+    struct keyed *keyed;
+};
+
+static void close_worker(void *worker)
 {
-    return keyed_open(ctx, err);
+    struct serve_worker *w = worker;
+
+    keyed_free(w->keyed);
+    serve_types_put(w->types);
+    free(w);
 }
 
-static bool sync_keyed(void *worker, const char *object_type, const struct json *ids,
-                       struct keyed_result *results, struct err *err)
+/* What was begun keeps its plans; what begins now takes those of now. */
+static bool renew(struct serve_worker *w, struct err *err)
 {
-    return keyed_sync(worker, object_type, ids, results, err);
+    struct serve_types *now = serve_current_get(&w->serve->current);
+
+    if (w->keyed && now == w->types) {
+        serve_types_put(now);
+        return true;
+    }
+    keyed_free(TAKE(w->keyed));
+    serve_types_put(w->types);
+    w->types = now;
+    w->keyed = keyed_open(&now->keyed, err);
+    return w->keyed != NULL;
 }
 
-static void close_keyed(void *worker)
+static void *open_worker(void *ctx, struct err *err)
 {
-    keyed_free(worker);
+    struct serve_worker *w = xalloc(sizeof *w);
+
+    w->serve = ctx;
+    if (renew(w, err))
+        return w;
+    close_worker(w);
+    return NULL;
 }
 
-static void fill_options(struct serve *s)
+static bool sync_ids(void *worker, const char *object_type, const struct json *ids,
+                     struct keyed_result *results, struct err *err)
+{
+    struct serve_worker *w = worker;
+
+    return renew(w, err) && keyed_sync(w->keyed, object_type, ids, results, err);
+}
+
+/* ---- mappings and keys, at the start and later ---- */
+
+static struct keyed_options keyed_options(struct serve *s)
 {
     const struct config *c = s->config;
     int64_t budget_ms = c->run.retry_budget_ms;
 
-    connect_elastic(c, s->ctx, &s->elastic);
-    s->keyed = (struct keyed_options){
+    return (struct keyed_options){
         .cluster = s->cluster,
         .elastic = &s->elastic,
-        .plans = s->plans,
-        .guards = s->guards,
+        .scans = c->serve.filter_scan ? &s->scans : NULL,
         .clock = &s->ctx->clock,
-        .cancel = &s->ctx->cancel,
+        .cancel = &s->stop,
         .retry_budget_ms = budget_ms < CALL_BUDGET_MS ? budget_ms : CALL_BUDGET_MS,
     };
 }
 
-static bool open_guard(struct serve *s, struct elastic *e, size_t i, struct err *err)
+static void take_types(struct serve *s, struct serve_types *t)
 {
-    struct elastic_index index;
-    bool exists;
+    struct names *n = xalloc(sizeof *n);
 
-    if (!elastic_index_look(e, plan_index(s->plans[i]), &index, &exists, err))
-        return false;
-    if (!exists)
-        return elastic_check_index(e, plan_index(s->plans[i]), err);
-    s->guards[i] = guard_new(
-        &(struct guard_options){
-            .index = plan_index(s->plans[i]),
-            .versioning = plan_versioning(s->plans[i]),
-            .clock = &s->ctx->clock,
-            .max_skew_us = s->config->sync.max_skew_ms * 1000,
-            .gc_deletes_ms = index.gc_deletes_ms,
-            .primary_term = index.primary_term,
-            .lowest_term = index.lowest_term,
-        },
-        err);
-    return s->guards[i] && guard_check_clock(s->guards[i], s->cluster, err);
+    for (size_t i = 0; i < t->count; i++)
+        n->list[i] = xstrdup(t->docs[i].mapping->object);
+    n->next = s->names;
+    s->names = n;
+    serve_current_set(&s->current, t);
+    if (s->work)
+        work_set_types(s->work, n->list);
+    if (s->server)
+        server_set_types(s->server, n->list);
 }
 
-/* What an operator has wrong is said at the start, not by the first call. */
-static bool check_all(struct serve *s, struct err *err)
+static bool read_types(struct serve *s, struct err *err)
 {
-    AUTO(keyed) struct keyed *k = keyed_open(&s->keyed, err);
+    struct keyed_options keyed = keyed_options(s);
+    struct serve_types *t = serve_types_load(s->config, err);
 
-    if (!k || !keyed_check(k, err))
-        return false;
-    AUTO(elastic) struct elastic *e = elastic_new(&s->elastic, err);
-    for (size_t i = 0; e && i < s->type_count; i++) {
-        enum mapping_versioning v = plan_versioning(s->plans[i]);
-        if ((v == VERSIONING_READ_TIME || v == VERSIONING_WRITE_TIME) && !open_guard(s, e, i, err))
-            return false;
+    if (t && serve_types_open(t, s->config, &keyed, err)) {
+        take_types(s, t);
+        return true;
     }
-    return e != NULL;
+    serve_types_put(t);
+    return false;
+}
+
+static void refresh_keys(struct serve *s, bool force)
+{
+    struct err err = {0};
+    bool changed;
+
+    if (!s->keys)
+        return;
+    if (!keys_refresh(s->keys, force, &changed, &err))
+        LOG(LOG_ERROR, "keys_not_taken", F_STR("error", err.text));
+    else if (changed)
+        LOG(LOG_INFO, "keys_changed");
+}
+
+static void reload(struct serve *s)
+{
+    struct err err = {0};
+    bool ok = read_types(s, &err);
+
+    if (ok)
+        LOG(LOG_INFO, "reloaded", F_INT("types", s->current.types->count));
+    else
+        LOG(LOG_ERROR, "reload_failed", F_STR("error", err.text));
+    metrics_add(&s->metrics, ok ? METRIC_reloads_total : METRIC_reloads_failed_total, 1);
+    refresh_keys(s, true);
+}
+
+/* Calls of long ago are forgotten, at the start and every hour. */
+static void prune(struct serve *s)
+{
+    int64_t now_ms = clock_mono_ms(&s->ctx->clock);
+    struct err err = {0};
+
+    if (s->pruned_ms && now_ms < s->pruned_ms + PRUNE_MS)
+        return;
+    s->pruned_ms = now_ms;
+    if (!journal_prune_calls(s->journal, s->config->run.keep_runs_ms / 1000,
+                             (uint64_t)s->config->serve.keep_ids, &err))
+        LOG(LOG_WARN, "journal_not_pruned", F_STR("error", err.text));
+}
+
+static void count_scans(struct serve *s)
+{
+    struct metrics *m = &s->metrics;
+
+    atomic_store(&m->value[METRIC_filter_scans_total], (int64_t)atomic_load(&s->scans.scans));
+    atomic_store(&m->value[METRIC_filter_scan_rows_total], (int64_t)atomic_load(&s->scans.rows));
+}
+
+static void tick(struct serve *s)
+{
+    if (hung_up) {
+        hung_up = 0;
+        reload(s);
+    }
+    refresh_keys(s, false);
+    count_scans(s);
+    prune(s);
+}
+
+/* ---- what the server asks ---- */
+
+/* Asked at most every PROBE_EVERY_MS, by one at a time; others hear what was heard last. */
+static bool ask_cassandra(void *ctx, char *why, size_t why_size)
+{
+    static const char text[] = "SELECT key FROM system.local";
+    struct serve *s = ctx;
+    struct cql_query q = {.text = text, .consistency = CQL_ONE};
+    struct err err = {0};
+    cql_ticket ticket;
+    struct page page;
+
+    pthread_mutex_lock(&s->probe_lock);
+    int64_t now_ms = clock_mono_ms(&s->ctx->clock);
+    bool due = !s->probed_ms || now_ms >= s->probed_ms + PROBE_EVERY_MS;
+    if (due && !s->probe)
+        s->probe = cql_session_open(s->cluster, &err);
+    if (due && s->probe && cql_send(s->probe, &q, &ticket, &err)) {
+        cql_take(s->probe, ticket, &page, &err);
+        cql_release(s->probe, ticket);
+    }
+    if (due) {
+        s->probed_ms = clock_mono_ms(&s->ctx->clock);
+        snprintf(s->probe_error, sizeof s->probe_error, "%.255s",
+                 err.kind == ERR_NONE ? "" : err.text);
+    }
+    bool well = !s->probe_error[0];
+    if (!well)
+        snprintf(why, why_size, "Cassandra can't be asked: %s", s->probe_error);
+    pthread_mutex_unlock(&s->probe_lock);
+    return well;
+}
+
+static enum server_table begin_table(void *ctx, const char *type, char run[WORK_ID_BYTES],
+                                     struct err *err)
+{
+    struct serve *s = ctx;
+
+    return serve_table_begin(s->table, type, run, err);
+}
+
+static bool describe_table(void *ctx, const char *run, struct buf *out, bool *found,
+                           struct err *err)
+{
+    struct serve *s = ctx;
+
+    return serve_table_describe(s->table, run, out, found, err);
+}
+
+/* False: it would have to be looked for in the whole table. What is no id at all is not said here.
+ */
+static bool is_keyed(const struct plan *plan, const struct json *id, struct arena *mem,
+                     struct err *err)
+{
+    struct plan_query q;
+    const char *reason;
+    struct err why;
+
+    if (!plan_query(plan, id, mem, &q, &reason, &why) || !q.scans)
+        return true;
+    return err_set(err, ERR_USER,
+                   "has no value for %s of the partition key: the whole table would have to be "
+                   "read for it, which this server does not do.",
+                   plan_schema(plan)->columns[q.lacks].name);
+}
+
+static bool check_ids(void *ctx, const char *type, const struct json *ids, struct err *err)
+{
+    struct serve *s = ctx;
+    struct serve_types *types = serve_current_get(&s->current);
+    const struct plan *plan = serve_types_plan(types, type);
+    bool by_text = plan && plan_select_column(plan, 0) >= plan_partition_count(plan);
+    struct arena mem;
+    size_t at = 0;
+    bool ok = true;
+
+    arena_init(&mem, 16 << 20);
+    for (const struct json *id = plan ? ids->first : NULL; ok && id; id = id->next, at++) {
+        arena_reset(&mem);
+        if (by_text || id->kind == JSON_OBJECT)
+            ok = is_keyed(plan, id, &mem, err) || err_wrap(err, "objectIds[%zu]", at);
+    }
+    arena_fini(&mem);
+    serve_types_put(types);
+    return ok;
 }
 
 static bool start_work(struct serve *s, struct err *err)
 {
     struct work_options o = {
-        .backend = {.ctx = &s->keyed, .open = open_keyed, .sync = sync_keyed, .close = close_keyed},
+        .backend = {.ctx = s, .open = open_worker, .sync = sync_ids, .close = close_worker},
         .run = s->run,
         .clock = &s->ctx->clock,
-        .cancel = &s->ctx->cancel,
-        .types = s->names,
+        .cancel = &s->stop,
+        .types = s->names->list,
         .threads = (unsigned)s->config->serve.threads,
         .queue_ids = (uint64_t)s->config->serve.queue_ids,
         .metrics = &s->metrics,
@@ -232,10 +425,21 @@ static bool start_server(struct serve *s, struct err *err)
         .listen = c->serve.listen,
         .max_body_bytes = c->serve.max_body_bytes,
         .sync_timeout_ms = c->serve.sync_timeout_ms,
-        .rules = {.dialect = dialects[c->serve.dialect], .types = s->names},
+        .client_timeout_ms = c->serve.client_timeout_ms,
+        .max_connections = (unsigned)c->serve.max_connections,
+        .queue_ids = (size_t)c->serve.queue_ids,
+        .rules = {.dialect = dialects[c->serve.dialect],
+                  .types = s->names->list,
+                  .whole_table = c->serve.whole_table},
         .work = s->work,
-        .unreachable = is_unreachable,
-        .unreachable_ctx = s,
+        .journal = s->journal,
+        .keys = s->keys,
+        .hooks = {.ctx = s,
+                  .unreachable = is_unreachable,
+                  .cassandra = ask_cassandra,
+                  .whole_table = begin_table,
+                  .table_run = describe_table,
+                  .keyed_ids = c->serve.filter_scan ? NULL : check_ids},
         .clock = &s->ctx->clock,
         .metrics = &s->metrics,
     };
@@ -248,26 +452,40 @@ static bool start_server(struct serve *s, struct err *err)
     return true;
 }
 
+static bool start_table(struct serve *s, struct err *err)
+{
+    s->table = serve_table_new(&(struct serve_table_options){.config = s->config,
+                                                             .journal = s->journal,
+                                                             .current = &s->current,
+                                                             .clock = &s->ctx->clock,
+                                                             .metrics = &s->metrics},
+                               err);
+    return s->table && serve_table_resume(s->table, err);
+}
+
+static bool open_keys(struct serve *s, struct err *err)
+{
+    if (!s->config->serve.keys_file)
+        return true;
+    s->keys = keys_open(s->config->serve.keys_file, err);
+    return s->keys != NULL;
+}
+
 static bool start_all(struct serve *s, struct err *err)
 {
-    const char *const *mapping = s->config->mapping.files;
+    /* What is wrong in a file is said before anything else is done. */
+    struct serve_types *looked_at = serve_types_load(s->config, err);
 
-    for (; *mapping; mapping++) {
-        if (!load_mapping(s, *mapping, err))
-            return false;
-    }
-    if (!begin_run(s, err))
+    if (!looked_at)
+        return false;
+    serve_types_put(looked_at);
+    if (!open_keys(s, err) || !begin_run(s, err))
         return false;
     s->cluster = connect_cassandra(s->config, s->ctx, err);
     if (!s->cluster)
         return false;
-    for (size_t i = 0; i < s->type_count; i++) {
-        if (!document_compile(&s->types[i], s->config, s->cluster, err))
-            return false;
-        s->plans[i] = s->types[i].plan;
-    }
-    fill_options(s);
-    return check_all(s, err) && start_work(s, err) && start_server(s, err);
+    connect_elastic(s->config, s->ctx, &s->elastic);
+    return read_types(s, err) && start_work(s, err) && start_table(s, err) && start_server(s, err);
 }
 
 /* ---- end ---- */
@@ -319,14 +537,30 @@ static bool end_run(struct serve *s, uint64_t left, int exit_code, struct err *e
     return ok;
 }
 
+/* What was taken is worked off, for as long as the grace lasts; new calls hear that we stop. */
+static void finish_taken(struct serve *s)
+{
+    struct deadline grace = deadline_in(&s->ctx->clock, s->config->serve.grace_ms);
+    struct err err;
+
+    LOG(LOG_INFO, "stopping", F_INT("grace_ms", s->config->serve.grace_ms));
+    while (!work_idle(s->work) && deadline_left_ms(&s->ctx->clock, grace) > 0 &&
+           cancel_level(&s->ctx->cancel) < 2)
+        retry_pause(&s->ctx->clock, &s->stop, GRACE_LOOK_MS, &err);
+    cancel_fire(&s->stop, cancel_level(&s->ctx->cancel) < 2 ? 1 : 2);
+}
+
 static bool stop_all(struct serve *s, int *exit_code, struct err *err)
 {
     bool balanced = true;
     uint64_t left = 0;
 
-    LOG(LOG_INFO, "stopping");
+    work_refuse(s->work);
+    serve_table_stop(s->table);
+    finish_taken(s);
     work_drain(s->work);
     server_stop(TAKE(s->server));
+    serve_table_free(TAKE(s->table));
     if (!work_stop(s->work, &left, &balanced, err))
         return false;
     *exit_code = !balanced ? EXIT_DEFECT : left ? EXIT_INTERRUPTED : EXIT_DONE;
@@ -337,13 +571,19 @@ static bool serve_run(const struct config *config, struct context *ctx, int *exi
                       struct err *err)
 {
     struct serve s = {.config = config, .ctx = ctx};
+    struct sigaction hangup = {.sa_handler = on_hangup, .sa_flags = SA_RESTART};
     struct err stop;
 
+    pthread_mutex_init(&s.current.lock, NULL);
+    pthread_mutex_init(&s.probe_lock, NULL);
+    if (!cancel_init(&s.stop, err))
+        return false;
     signal(SIGXFSZ, SIG_IGN); /* a limit on the journal's size is an error of the call */
+    sigaction(SIGHUP, &hangup, NULL);
     bool ok = start_all(&s, err);
     if (ok) {
-        while (retry_pause(&ctx->clock, &ctx->cancel, INT32_MAX, &stop))
-            ;
+        while (retry_pause(&ctx->clock, &ctx->cancel, TICK_MS, &stop))
+            tick(&s);
         ok = stop_all(&s, exit_code, err);
     }
     serve_fini(&s);
@@ -357,12 +597,17 @@ const struct command command_serve = {
     .details =
         "Serves POST /v1/data/sync, /data/v1/index/sync and /api/data/v1/index/sync as Sunbird's\n"
         "lms-service and userorg-service do, for the object types of the mappings given, and\n"
-        "/health/live, /health/ready, /metrics.\n"
+        "/health/live, /health/ready, /metrics. What became of a call says GET .../runs/ID, ID "
+        "being\n"
+        "the header X-Cass2es-Run of its answer.\n"
         "\n"
-        "A call is answered when its ids are safe in the journal. SIGTERM ends what is in flight;\n"
-        "what still waits then (exit 130), or after a crash, is worked off at the next start. "
-        "There\n"
-        "is one server per state folder.",
+        "A call is answered when its ids are safe in the journal. SIGTERM refuses new calls and "
+        "works\n"
+        "off those taken, for --grace; what still waits then (exit 130), or after a crash, is "
+        "worked\n"
+        "off at the next start. SIGHUP reads mappings, tables and keys again. There is one server "
+        "per\n"
+        "state folder.",
     .id = FOR_SERVE,
     .signals = true,
     .run = serve_run,

@@ -480,6 +480,50 @@ const struct option config_options[] = {
         .help = "Threads that read, assemble and index.",
     },
 
+    {
+        .name = "serve.keys_file", .flag = "keys-file",
+        FIELD(OPT_STRING, serve.keys_file), .value = "FILE", .def_shown = "everybody may call",
+        .commands = SERVER,
+        .help = "Bearer keys that may call, one per line; read again when the file changes.",
+    },
+    {
+        .name = "serve.filter_scan", .flag = "filter-scan",
+        FIELD(OPT_ENUM, serve.filter_scan), .def = "refuse", .choices = WORDS("refuse", "allow"),
+        .commands = SERVER,
+        .help = "A filter, or an id, without the table's partition key: refuse the call, or scan the table.",
+    },
+    {
+        .name = "serve.whole_table", .flag = "whole-table",
+        FIELD(OPT_ENUM, serve.whole_table), .def = "refuse", .choices = WORDS("refuse", "allow"),
+        .commands = SERVER,
+        .help = "A call without ids, where lms-service syncs the whole table: refuse it, or do that.",
+    },
+    {
+        .name = "serve.grace", .flag = "grace",
+        FIELD(OPT_DURATION, serve.grace_ms), .def = "15s", .min = 0, .max = 3600000,
+        .commands = SERVER,
+        .help = "After SIGTERM, how long to work off what was taken; the rest waits for the next start.",
+    },
+    {
+        .name = "serve.client_timeout",
+        FIELD(OPT_DURATION, serve.client_timeout_ms), .def = "30s", .min = 100, .max = 3600000,
+        .commands = SERVER,
+        .help = "How long a client may take to send a request, to take its answer, or to say nothing.",
+    },
+    {
+        .name = "serve.max_connections",
+        FIELD(OPT_INT, serve.max_connections), .def = "512", .min = 1, .max = 65536, .value = "N",
+        .commands = SERVER,
+        .help = "Connections open at once; each is a thread.",
+    },
+    {
+        .name = "serve.keep_ids",
+        FIELD(OPT_INT, serve.keep_ids), .def = "10000000", .min = 0, .max = INT32_MAX, .value = "IDS",
+        .commands = SERVER,
+        .help = "Ids whose outcome can be asked for; beyond them, and after --keep-runs, the oldest calls "
+                "are forgotten.",
+    },
+
     /* ---- http */
     {
         .name = "http.connect_timeout",

@@ -134,6 +134,13 @@ struct config {
         int queue_ids;
         size_t max_body_bytes;
         int threads;
+        const char *keys_file;
+        int filter_scan; /* 0 refuse, 1 allow; as whole_table */
+        int whole_table;
+        int64_t grace_ms;
+        int64_t client_timeout_ms;
+        int max_connections;
+        int keep_ids;
     } serve;
     struct {
         const char *out; /* a folder */

@@ -40,6 +40,12 @@ enum keyed_missing {
                      of whole keys only (a part of a key does not say which documents) */
 };
 
+/* Scans for elements without the partition key; shared by all keyed. */
+struct keyed_scans {
+    _Atomic uint64_t scans;
+    _Atomic uint64_t rows; /* that they read */
+};
+
 /* Everything borrowed for the life of the keyed. */
 struct keyed_options {
     struct cql_cluster *cluster;
@@ -55,6 +61,9 @@ struct keyed_options {
     void (*on_failure)(void *ctx, const struct plan *plan, const struct slice *key,
                        const char *reason, const char *text);
     void *on_failure_ctx;
+    /* An element without the partition key: its rows are looked for in the whole table, once for
+     * all of a call. NULL: it is bad (no_partition_key). */
+    struct keyed_scans *scans;
     struct clock *clock;
     struct cancel *cancel;   /* may be NULL */
     int64_t retry_budget_ms; /* per call of keyed_sync: how long without any progress before it

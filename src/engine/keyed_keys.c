@@ -106,9 +106,8 @@ struct doc *keyed_new_doc(struct keyed *k, uint32_t element, const struct slice 
     return NULL;
 }
 
-/* key: lives until the documents are worked off */
-static bool add_doc(struct keyed *k, uint32_t element, const struct plan_query *q,
-                    const struct slice *key, struct err *err)
+bool keyed_add_doc(struct keyed *k, uint32_t element, const struct plan_query *q,
+                   const struct slice *key, struct err *err)
 {
     struct seen *seen;
 
@@ -141,7 +140,7 @@ static bool add_page(struct keyed *k, const struct lookup *l, const struct page 
     k->key_bytes += page->rows.n;
     while (ok && row_next(&rows, cells, err)) {
         const struct slice *key = keyed_keep_key(k, cells);
-        ok = key ? add_doc(k, l->element, l->query, key, err) : keyed_no_memory(err);
+        ok = key ? keyed_add_doc(k, l->element, l->query, key, err) : keyed_no_memory(err);
     }
     free(cells);
     return ok && err->kind == ERR_NONE;
@@ -255,9 +254,9 @@ static void add_lookup(struct keyed *k, struct lookup_list *l, uint32_t element,
                                          .value_count = q->bound};
 }
 
-/* An element becomes documents, or lookups. */
+/* An element becomes documents, or lookups, or has to be looked for (*scans). */
 static bool add_element(struct keyed *k, struct lookup_list *l, uint32_t at, const struct json *id,
-                        struct err *err)
+                        bool *scans, struct err *err)
 {
     struct plan_query *q = arena_alloc(&k->query_mem, sizeof *q);
     const char *reason = "";
@@ -270,10 +269,17 @@ static bool add_element(struct keyed *k, struct lookup_list *l, uint32_t at, con
         keyed_tell(&k->results[at], reason, why.text);
         return true;
     }
+    *scans = q->scans && k->o.scans;
+    if (q->scans && !k->o.scans) {
+        err_set(&why, ERR_REJECT, "has no value for %s of the partition key",
+                plan_schema(k->plan)->columns[q->lacks].name);
+        k->results[at].outcome = KEYED_BAD;
+        keyed_tell(&k->results[at], "no_partition_key", why.text);
+    }
     for (uint32_t n = 0; n < q->count; n++) {
         if (q->bound < plan_key_count(k->plan))
             add_lookup(k, l, at, q, n);
-        else if (!add_doc(k, at, q, q->cells + (size_t)n * q->bound, err))
+        else if (!keyed_add_doc(k, at, q, q->cells + (size_t)n * q->bound, err))
             return false;
     }
     return true;
@@ -282,13 +288,16 @@ static bool add_element(struct keyed *k, struct lookup_list *l, uint32_t at, con
 bool keyed_elements(struct keyed *k, const struct json *ids, struct map *elements, struct err *err)
 {
     struct lookup_list l = {0};
+    bool *scans = xalloc(ids->count + 1);
+    bool any = false;
     uint32_t at = 0;
     size_t waiting = 0;
     bool ok = true;
 
     json_each (id, ids) {
         if (!is_duplicate(k, elements, id, at, &k->results[at])) {
-            ok = add_element(k, &l, at, id, err);
+            ok = add_element(k, &l, at, id, &scans[at], err);
+            any = any || scans[at];
             waiting++;
         }
         at++;
@@ -305,5 +314,7 @@ bool keyed_elements(struct keyed *k, const struct json *ids, struct map *element
     }
     free(l.lookups);
     free(l.reads);
+    ok = ok && (!any || keyed_scan(k, ids, scans, err));
+    free(scans);
     return ok;
 }

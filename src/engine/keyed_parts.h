@@ -146,6 +146,12 @@ bool keyed_read_all(struct keyed *k, struct read *reads, size_t count, read_take
                     size_t *lately, struct err *err);
 /* Every element that is not bad or a duplicate becomes documents, worked off block by block. */
 bool keyed_elements(struct keyed *k, const struct json *ids, struct map *elements, struct err *err);
+/* The same of elements whose plan_query scans: one scan for all. `is_wanted` says which. */
+bool keyed_scan(struct keyed *k, const struct json *ids, const bool *is_wanted, struct err *err);
+/* A key that an element asks for becomes a document, or is one already. key: lives until the
+ * documents are worked off. */
+bool keyed_add_doc(struct keyed *k, uint32_t element, const struct plan_query *q,
+                   const struct slice *key, struct err *err);
 /* A document to be worked off. key: lives until then. */
 struct doc *keyed_new_doc(struct keyed *k, uint32_t element, const struct slice *key,
                           struct err *err);

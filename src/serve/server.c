@@ -13,16 +13,27 @@
 
 #include "base/log.h"
 #include "base/text.h"
+#include "serve/calls.h"
 
 enum {
-    MAX_CONNECTIONS = 512,
-    IDLE_S = 120, /* of a connection that says nothing */
     STACK_BYTES = 512 << 10,
     STOP_S = 5,
-    FULL_RETRY_S = 1,         /* Retry-After of 429: a queue moves */
-    RETRY_AFTER_S = 5,        /* of 503 */
     LOG_EVERY_MS = 10000,     /* of the same kind of refusal */
     SWALLOW_BYTES = 64 << 20, /* of a body too large, so that its sender hears the answer */
+    BODIES_BYTES = 16 << 20,  /* of all bodies, beside the largest that may be */
+    HEADER_BYTES = 32 << 10,
+    NODE_BYTES = 512, /* of an id in memory, beside its text */
+    NOT_READY_RETRY_S = 5,
+    WATCH_MS = 250,
+    MAX_RUN_BYTES = 256 << 20, /* of an answer about a run */
+};
+
+/* A connection, for the watch. */
+struct client {
+    int fd;
+    int64_t since_ms; /* it has to act; -1: we have. Guarded by the server's lock, as is the list */
+    struct client *next;
+    struct client **link;
 };
 
 struct server {
@@ -33,11 +44,16 @@ struct server {
     pthread_cond_t idle;
     unsigned active;            /* exchanges whose answer is not sent yet; guarded by the lock */
     atomic_size_t bodies_bytes; /* of all requests being received or answered */
+    _Atomic(const char *const *) types;
+    struct client *clients;
+    pthread_t watch;
+    pthread_cond_t watch_end;
+    bool watching;
     atomic_int_least64_t log_next_ms;
     atomic_uint_least64_t log_skipped;
 };
 
-enum route { ROUTE_NONE, ROUTE_SYNC, ROUTE_LIVE, ROUTE_READY, ROUTE_METRICS };
+enum route { ROUTE_NONE, ROUTE_SYNC, ROUTE_RUN, ROUTE_LIVE, ROUTE_READY, ROUTE_METRICS };
 
 /* One request, from its headers to its answer. */
 struct exchange {
@@ -47,11 +63,33 @@ struct exchange {
     size_t received;
     bool too_large;
     bool no_room; /* all bodies together */
+    bool unauthorized;
+    size_t held;             /* of bodies_bytes */
+    char run[WORK_ID_BYTES]; /* of the call that was taken */
 };
 
 /* ---- answering ---- */
 
-static enum MHD_Result send_text(struct MHD_Connection *c, int status, const char *content_type,
+static struct client *client_of(struct MHD_Connection *c)
+{
+    const union MHD_ConnectionInfo *i =
+        MHD_get_connection_info(c, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
+
+    return i ? i->socket_context : NULL;
+}
+
+/* Whose turn is it, the client's or ours. */
+static void turn(struct server *s, struct client *client, bool of_client)
+{
+    if (!client)
+        return;
+    pthread_mutex_lock(&s->lock);
+    client->since_ms = of_client ? clock_mono_ms(s->o.clock) : -1;
+    pthread_mutex_unlock(&s->lock);
+}
+
+static enum MHD_Result send_text(struct exchange *x, struct MHD_Connection *c, int status,
+                                 int retry_after_s, const char *content_type,
                                  const struct buf *body)
 {
     struct MHD_Response *r =
@@ -60,11 +98,16 @@ static enum MHD_Result send_text(struct MHD_Connection *c, int status, const cha
     if (!r)
         return MHD_NO;
     MHD_add_response_header(r, MHD_HTTP_HEADER_CONTENT_TYPE, content_type);
-    if (status == 429 || status == 503) {
+    if (retry_after_s) {
         char seconds[16];
-        snprintf(seconds, sizeof seconds, "%d", status == 429 ? FULL_RETRY_S : RETRY_AFTER_S);
+        snprintf(seconds, sizeof seconds, "%d", retry_after_s);
         MHD_add_response_header(r, MHD_HTTP_HEADER_RETRY_AFTER, seconds);
     }
+    if (status == 401)
+        MHD_add_response_header(r, MHD_HTTP_HEADER_WWW_AUTHENTICATE, "Bearer");
+    if (x->run[0])
+        MHD_add_response_header(r, "X-Cass2es-Run", x->run);
+    turn(x->server, client_of(c), true);
     enum MHD_Result ok = MHD_queue_response(c, (unsigned)status, r);
     MHD_destroy_response(r);
     return ok;
@@ -88,6 +131,7 @@ static void log_refusal(struct server *s, const struct syncapi_answer *a, const 
 static void count_refusal(struct server *s, const struct syncapi_answer *a, const char *path)
 {
     enum metric m = a->status == 429                ? METRIC_calls_full_total
+                    : a->status == 401              ? METRIC_calls_unauthorized_total
                     : a->status == 503              ? METRIC_calls_not_kept_total
                     : strcmp(a->event, "late") == 0 ? METRIC_calls_late_total
                                                     : METRIC_calls_refused_total;
@@ -113,7 +157,7 @@ static void new_uuid(char out[37])
 
 static bool is_unreachable(const struct server *s)
 {
-    return s->o.unreachable && s->o.unreachable(s->o.unreachable_ctx);
+    return s->o.hooks.unreachable && s->o.hooks.unreachable(s->o.hooks.ctx);
 }
 
 /* ---- a call of the Sync API ---- */
@@ -131,29 +175,72 @@ static void wait_for_results(struct server *s, const struct syncapi_call *call, 
         syncapi_late(call, answer);
 }
 
-static void do_call(struct server *s, const struct syncapi_call *call,
+/* Taken, it is answered at once, in whatever way it was asked: it takes hours. */
+static void do_table(struct exchange *x, const struct syncapi_call *call,
+                     struct syncapi_answer *answer)
+{
+    struct server *s = x->server;
+    struct err err = {0};
+
+    switch (s->o.hooks.whole_table(s->o.hooks.ctx, call->object_type, x->run, &err)) {
+    case TABLE_TAKEN:
+        syncapi_accepted(call, answer);
+        break;
+    case TABLE_BUSY:
+        syncapi_refuse_call(call, SYNCAPI_TABLE_BUSY, answer);
+        break;
+    case TABLE_STOPPING:
+        syncapi_refuse_call(call, SYNCAPI_STOPPING, answer);
+        break;
+    case TABLE_NOT_KEPT:
+        LOG(LOG_ERROR, "whole_table_not_begun", F_STR("error", err.text));
+        syncapi_refuse_call(call, SYNCAPI_NOT_KEPT, answer);
+        break;
+    }
+}
+
+static bool is_keyed(struct server *s, const struct syncapi_call *call,
+                     struct syncapi_answer *answer)
+{
+    const struct server_hooks *h = &s->o.hooks;
+    struct err err = {0};
+
+    if (!h->keyed_ids || h->keyed_ids(h->ctx, call->object_type, call->ids, &err))
+        return true;
+    syncapi_refuse_scan(call, err.text, answer);
+    return false;
+}
+
+static void do_call(struct exchange *x, const struct syncapi_call *call,
                     struct syncapi_answer *answer)
 {
-    const struct syncapi_rules *rules = &s->o.rules;
+    struct server *s = x->server;
     struct ticket *ticket = NULL;
     bool awaited = call->wait != SYNCAPI_NO_WAIT;
     struct err err;
 
-    switch (work_submit(s->o.work, call->object_type, call->ids, awaited ? &ticket : NULL, &err)) {
+    if (!call->ids) {
+        do_table(x, call, answer);
+        return;
+    }
+    if (!is_keyed(s, call, answer))
+        return;
+    switch (work_submit(s->o.work, call->object_type, call->ids, awaited ? &ticket : NULL, x->run,
+                        &err)) {
     case WORK_TAKEN:
         break;
     case WORK_FULL:
-        syncapi_refuse(rules, call->request, SYNCAPI_FULL, answer);
+        syncapi_refuse_call(call, SYNCAPI_FULL, answer);
         return;
     case WORK_TOO_MANY:
-        syncapi_refuse(rules, call->request, SYNCAPI_TOO_LARGE, answer);
+        syncapi_refuse_call(call, SYNCAPI_TOO_LARGE, answer);
         return;
     case WORK_CLOSED:
-        syncapi_refuse(rules, call->request, SYNCAPI_STOPPING, answer);
+        syncapi_refuse_call(call, SYNCAPI_STOPPING, answer);
         return;
     case WORK_NOT_KEPT:
         LOG(LOG_ERROR, "journal_failed", F_STR("error", err.text));
-        syncapi_refuse(rules, call->request, SYNCAPI_NOT_KEPT, answer);
+        syncapi_refuse_call(call, SYNCAPI_NOT_KEPT, answer);
         return;
     }
     if (awaited)
@@ -178,32 +265,95 @@ static void fill_request(const struct exchange *x, struct MHD_Connection *c, con
     };
 }
 
+/* The rules of this moment. */
+static struct syncapi_rules rules_now(struct server *s)
+{
+    struct syncapi_rules rules = s->o.rules;
+
+    rules.types = atomic_load(&s->types);
+    return rules;
+}
+
+/* What was read is in the tree now. */
+static bool parse(struct exchange *x, const struct syncapi_rules *rules,
+                  struct syncapi_request *request, struct arena *mem, struct syncapi_call *call,
+                  struct syncapi_answer *answer)
+{
+    bool is_call = syncapi_parse(rules, request, mem, call, answer);
+
+    buf_fini(&x->body);
+    buf_init(&x->body, x->server->o.max_body_bytes);
+    request->body = SLICE_NULL;
+    return is_call;
+}
+
 static enum MHD_Result answer_sync(struct exchange *x, struct MHD_Connection *c, const char *path)
 {
     struct server *s = x->server;
     struct syncapi_request request;
     struct syncapi_answer answer;
+    struct syncapi_rules rules = rules_now(s);
     struct syncapi_call call;
     struct arena mem;
     char fresh_id[37];
 
     fill_request(x, c, path, fresh_id, &request);
     syncapi_answer_init(&answer, x->body.len);
-    /* A tree is a few times its text; text that is nothing but tiny elements is refused. */
-    arena_init(&mem, 8 * x->body.len + (1 << 20));
-    if (x->route == ROUTE_NONE)
-        syncapi_refuse(&s->o.rules, &request, SYNCAPI_NOT_FOUND, &answer);
+    /* Text, and what is around it for as many ids as the queue takes: more are refused here. */
+    arena_init(&mem, x->body.len + x->body.len / 4 + NODE_BYTES * s->o.queue_ids + (1 << 20));
+    if (x->unauthorized)
+        syncapi_refuse(&rules, &request, SYNCAPI_UNAUTHORIZED, &answer);
+    else if (x->route == ROUTE_NONE)
+        syncapi_refuse(&rules, &request, SYNCAPI_NOT_FOUND, &answer);
     else if (x->too_large)
-        syncapi_refuse(&s->o.rules, &request, SYNCAPI_TOO_LARGE, &answer);
+        syncapi_refuse(&rules, &request, SYNCAPI_TOO_LARGE, &answer);
     else if (x->no_room)
-        syncapi_refuse(&s->o.rules, &request, SYNCAPI_FULL, &answer);
-    else if (syncapi_parse(&s->o.rules, &request, &mem, &call, &answer))
-        do_call(s, &call, &answer);
+        syncapi_refuse(&rules, &request, SYNCAPI_FULL, &answer);
+    else if (parse(x, &rules, &request, &mem, &call, &answer))
+        do_call(x, &call, &answer);
     if (answer.event[0])
         count_refusal(s, &answer, path);
     ensure(!answer.body.full);
-    enum MHD_Result ok = send_text(c, answer.status, "application/json", &answer.body);
     arena_fini(&mem);
+    enum MHD_Result ok =
+        send_text(x, c, answer.status, answer.retry_after_s, "application/json", &answer.body);
+    syncapi_answer_fini(&answer);
+    return ok;
+}
+
+static bool describe_run(struct server *s, const char *id, struct buf *out, bool *found,
+                         struct err *err)
+{
+    *found = false;
+    if (calls_is_id(id))
+        return calls_describe(s->o.journal, id, out, found, err);
+    return !s->o.hooks.table_run || s->o.hooks.table_run(s->o.hooks.ctx, id, out, found, err);
+}
+
+static enum MHD_Result answer_run(struct exchange *x, struct MHD_Connection *c, const char *path)
+{
+    struct server *s = x->server;
+    struct syncapi_rules rules = rules_now(s);
+    struct syncapi_request request;
+    struct syncapi_answer answer;
+    struct err err = {0};
+    char fresh_id[37];
+    struct buf result;
+    bool found;
+
+    buf_init(&result, MAX_RUN_BYTES);
+    fill_request(x, c, path, fresh_id, &request);
+    bool read = describe_run(s, strrchr(path, '/') + 1, &result, &found, &err) && !result.full;
+    syncapi_answer_init(&answer, result.len);
+    if (!read)
+        LOG(LOG_ERROR, "run_not_read", F_STR("error", err.text));
+    if (read && found)
+        syncapi_own_result(&rules, &request, buf_slice(&result), &answer);
+    else
+        syncapi_refuse(&rules, &request, read ? SYNCAPI_NO_RUN : SYNCAPI_NOT_READ, &answer);
+    buf_fini(&result);
+    enum MHD_Result ok =
+        send_text(x, c, answer.status, answer.retry_after_s, "application/json", &answer.body);
     syncapi_answer_fini(&answer);
     return ok;
 }
@@ -215,16 +365,18 @@ static bool is_ready(struct server *s, char *why, size_t why_size)
 {
     if (!work_healthy(s->o.work, why, why_size))
         return false;
-    if (!is_unreachable(s))
-        return true;
-    snprintf(why, why_size, "Elasticsearch can't be connected to");
-    return false;
+    if (is_unreachable(s)) {
+        snprintf(why, why_size, "Elasticsearch can't be connected to");
+        return false;
+    }
+    return !s->o.hooks.cassandra || s->o.hooks.cassandra(s->o.hooks.ctx, why, why_size);
 }
 
-static enum MHD_Result answer_health(struct server *s, struct MHD_Connection *c, enum route route)
+static enum MHD_Result answer_health(struct exchange *x, struct MHD_Connection *c)
 {
+    struct server *s = x->server;
     char why[300] = "";
-    bool well = route == ROUTE_LIVE || is_ready(s, why, sizeof why);
+    bool well = x->route == ROUTE_LIVE || is_ready(s, why, sizeof why);
     struct buf b;
 
     buf_init(&b, 4096);
@@ -234,18 +386,20 @@ static enum MHD_Result answer_health(struct server *s, struct MHD_Connection *c,
         json_add_string(&b, slice_str(why));
     }
     buf_add_byte(&b, '}');
-    enum MHD_Result ok = send_text(c, well ? 200 : 503, "application/json", &b);
+    enum MHD_Result ok =
+        send_text(x, c, well ? 200 : 503, well ? 0 : NOT_READY_RETRY_S, "application/json", &b);
     buf_fini(&b);
     return ok;
 }
 
-static enum MHD_Result answer_metrics(struct server *s, struct MHD_Connection *c)
+static enum MHD_Result answer_metrics(struct exchange *x, struct MHD_Connection *c)
 {
+    struct server *s = x->server;
     struct buf b;
 
     buf_init(&b, 64 << 10);
     metrics_write(s->o.metrics, &b);
-    enum MHD_Result ok = send_text(c, 200, "text/plain; version=0.0.4", &b);
+    enum MHD_Result ok = send_text(x, c, 200, 0, "text/plain; version=0.0.4", &b);
     buf_fini(&b);
     return ok;
 }
@@ -268,6 +422,11 @@ static enum route find_route(const char *method, const char *path)
     };
 
     for (size_t i = 0; i < sizeof routes / sizeof *routes; i++) {
+        size_t n = strlen(routes[i].path);
+        if (routes[i].route == ROUTE_SYNC && strcmp(method, "GET") == 0 &&
+            strncmp(path, routes[i].path, n) == 0 && strncmp(path + n, "/runs/", 6) == 0 &&
+            path[n + 6] && !strchr(path + n + 6, '/'))
+            return ROUTE_RUN;
         if (strcmp(method, routes[i].method) == 0 && strcmp(path, routes[i].path) == 0)
             return routes[i].route;
     }
@@ -283,20 +442,28 @@ static bool add_body(struct exchange *x, const char *data, size_t n)
     x->received += n;
     if (x->received > max)
         x->too_large = true;
-    if (x->route != ROUTE_SYNC || x->too_large || x->no_room) {
-        atomic_fetch_sub(&s->bodies_bytes, x->body.len);
+    if (x->route != ROUTE_SYNC || x->unauthorized || x->too_large || x->no_room) {
+        atomic_fetch_sub(&s->bodies_bytes, x->held);
+        x->held = 0;
         buf_fini(&x->body);
         buf_init(&x->body, max);
         return x->received <= max + SWALLOW_BYTES;
     }
-    /* A few of the largest at once, any number of small ones. */
-    if (atomic_fetch_add(&s->bodies_bytes, n) + n > 2 * max + SWALLOW_BYTES) {
+    /* One of the largest at a time, any number of small ones. */
+    if (atomic_fetch_add(&s->bodies_bytes, n) + n > max + BODIES_BYTES) {
         atomic_fetch_sub(&s->bodies_bytes, n);
         x->no_room = true;
         return true;
     }
+    x->held += n;
     buf_add(&x->body, data, n);
     return true;
+}
+
+static bool is_allowed(struct server *s, struct MHD_Connection *c, enum route route)
+{
+    return !s->o.keys || (route != ROUTE_SYNC && route != ROUTE_RUN) ||
+           keys_allow(s->o.keys, MHD_lookup_connection_value(c, MHD_HEADER_KIND, "Authorization"));
 }
 
 static void count_active(struct server *s, int delta)
@@ -320,6 +487,7 @@ static enum MHD_Result on_request(void *ctx, struct MHD_Connection *c, const cha
         x = xalloc(sizeof *x);
         x->server = s;
         x->route = find_route(method, path);
+        x->unauthorized = !is_allowed(s, c, x->route);
         buf_init(&x->body, s->o.max_body_bytes);
         *own = x;
         count_active(s, 1);
@@ -330,12 +498,15 @@ static enum MHD_Result on_request(void *ctx, struct MHD_Connection *c, const cha
         *data_size = 0;
         return add_body(x, data, n) ? MHD_YES : MHD_NO;
     }
+    turn(s, client_of(c), false);
     switch (x->route) {
     case ROUTE_LIVE:
     case ROUTE_READY:
-        return answer_health(s, c, x->route);
+        return answer_health(x, c);
     case ROUTE_METRICS:
-        return answer_metrics(s, c);
+        return answer_metrics(x, c);
+    case ROUTE_RUN:
+        return x->unauthorized ? answer_sync(x, c, path) : answer_run(x, c, path);
     case ROUTE_NONE:
     case ROUTE_SYNC:
         break;
@@ -349,15 +520,102 @@ static void on_completed(void *ctx, struct MHD_Connection *c, void **own,
     struct server *s = ctx;
     struct exchange *x = *own;
 
-    (void)c;
     (void)how;
     if (!x)
         return;
-    atomic_fetch_sub(&s->bodies_bytes, x->body.len);
+    turn(s, client_of(c), true);
+    atomic_fetch_sub(&s->bodies_bytes, x->held);
     buf_fini(&x->body);
     free(x);
     *own = NULL;
     count_active(s, -1);
+}
+
+/* ---- clients that take their time ---- */
+
+static void on_connection(void *ctx, struct MHD_Connection *c, void **own,
+                          enum MHD_ConnectionNotificationCode what)
+{
+    struct server *s = ctx;
+    struct client *client = *own;
+
+    if (what == MHD_CONNECTION_NOTIFY_CLOSED) { /* before the descriptor is */
+        pthread_mutex_lock(&s->lock);
+        *client->link = client->next;
+        if (client->next)
+            client->next->link = client->link;
+        pthread_mutex_unlock(&s->lock);
+        metrics_add(s->o.metrics, METRIC_connections, -1);
+        free(client);
+        *own = NULL;
+        return;
+    }
+    client = xalloc(sizeof *client);
+    client->fd = MHD_get_connection_info(c, MHD_CONNECTION_INFO_CONNECTION_FD)->connect_fd;
+    client->since_ms = clock_mono_ms(s->o.clock);
+    pthread_mutex_lock(&s->lock);
+    client->next = s->clients;
+    client->link = &s->clients;
+    if (client->next)
+        client->next->link = &client->next;
+    s->clients = client;
+    pthread_mutex_unlock(&s->lock);
+    metrics_add(s->o.metrics, METRIC_connections, 1);
+    *own = client;
+}
+
+static void cut_slow_locked(struct server *s)
+{
+    int64_t latest = clock_mono_ms(s->o.clock) - s->o.client_timeout_ms;
+
+    for (struct client *c = s->clients; c; c = c->next) {
+        if (c->since_ms < 0 || c->since_ms > latest)
+            continue;
+        shutdown(c->fd, SHUT_RDWR); /* its thread sees the end, and closes */
+        c->since_ms = -1;
+        metrics_add(s->o.metrics, METRIC_connections_cut_total, 1);
+    }
+}
+
+static void *watch_main(void *ctx)
+{
+    struct server *s = ctx;
+    struct timespec until;
+
+    clock_gettime(CLOCK_REALTIME, &until);
+    pthread_mutex_lock(&s->lock);
+    while (s->watching) {
+        until.tv_nsec += WATCH_MS * 1000000L;
+        until.tv_sec += until.tv_nsec / 1000000000;
+        until.tv_nsec %= 1000000000;
+        if (pthread_cond_timedwait(&s->watch_end, &s->lock, &until) == ETIMEDOUT) {
+            cut_slow_locked(s);
+            clock_gettime(CLOCK_REALTIME, &until);
+        }
+    }
+    pthread_mutex_unlock(&s->lock);
+    return NULL;
+}
+
+static bool start_watch(struct server *s, struct err *err)
+{
+    s->watching = true;
+    int rc = pthread_create(&s->watch, NULL, watch_main, s);
+    if (rc == 0)
+        return true;
+    s->watching = false;
+    return err_set(err, ERR_SYSTEM, "can't start a thread: %s", strerror(rc));
+}
+
+static void stop_watch(struct server *s)
+{
+    pthread_mutex_lock(&s->lock);
+    bool was = s->watching;
+    s->watching = false;
+    pthread_cond_signal(&s->watch_end);
+    pthread_mutex_unlock(&s->lock);
+    if (was)
+        pthread_join(s->watch, NULL);
 }
 
 static void on_log(void *ctx, const char *fmt, va_list ap)
@@ -445,6 +703,7 @@ static void name_socket(int fd, char *out, size_t size)
 
 static void server_free(struct server *s)
 {
+    pthread_cond_destroy(&s->watch_end);
     pthread_cond_destroy(&s->idle);
     pthread_mutex_destroy(&s->lock);
     free(s);
@@ -461,19 +720,33 @@ struct server *server_start(const struct server_options *o, struct err *err)
     name_socket(fd, s->address, sizeof s->address);
     pthread_mutex_init(&s->lock, NULL);
     pthread_cond_init(&s->idle, NULL);
-    s->daemon = MHD_start_daemon(
-        MHD_USE_INTERNAL_POLLING_THREAD | MHD_USE_THREAD_PER_CONNECTION | MHD_USE_POLL |
-            MHD_USE_ITC | MHD_USE_ERROR_LOG,
-        0, NULL, NULL, on_request, s, MHD_OPTION_EXTERNAL_LOGGER, on_log, NULL,
-        MHD_OPTION_LISTEN_SOCKET, fd, MHD_OPTION_CONNECTION_LIMIT, (unsigned)MAX_CONNECTIONS,
-        MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)IDLE_S, MHD_OPTION_THREAD_STACK_SIZE,
-        (size_t)STACK_BYTES, MHD_OPTION_NOTIFY_COMPLETED, on_completed, s, MHD_OPTION_END);
+    pthread_cond_init(&s->watch_end, NULL);
+    atomic_store(&s->types, o->rules.types);
+    if (!start_watch(s, err)) {
+        close(fd);
+        server_free(s);
+        return NULL;
+    }
+    s->daemon = MHD_start_daemon(MHD_USE_INTERNAL_POLLING_THREAD | MHD_USE_THREAD_PER_CONNECTION |
+                                     MHD_USE_POLL | MHD_USE_ITC | MHD_USE_ERROR_LOG,
+                                 0, NULL, NULL, on_request, s, MHD_OPTION_EXTERNAL_LOGGER, on_log,
+                                 NULL, MHD_OPTION_LISTEN_SOCKET, fd, MHD_OPTION_CONNECTION_LIMIT,
+                                 o->max_connections, MHD_OPTION_CONNECTION_MEMORY_LIMIT,
+                                 (size_t)HEADER_BYTES, MHD_OPTION_THREAD_STACK_SIZE,
+                                 (size_t)STACK_BYTES, MHD_OPTION_NOTIFY_CONNECTION, on_connection,
+                                 s, MHD_OPTION_NOTIFY_COMPLETED, on_completed, s, MHD_OPTION_END);
     if (s->daemon)
         return s;
     err_set(err, ERR_SYSTEM, "can't start the HTTP server: %s", strerror(errno));
     close(fd);
+    stop_watch(s);
     server_free(s);
     return NULL;
+}
+
+void server_set_types(struct server *s, const char *const *types)
+{
+    atomic_store(&s->types, types);
 }
 
 const char *server_address(const struct server *s)
@@ -506,5 +779,6 @@ void server_stop(struct server *s)
         close(fd);
     finish_exchanges(s);
     MHD_stop_daemon(s->daemon);
+    stop_watch(s);
     server_free(s);
 }

@@ -6,7 +6,12 @@
 
 #include "base/text.h"
 
-enum { MAX_HEADER_BYTES = 64 << 10 }; /* the HTTP server takes half of that */
+enum {
+    MAX_HEADER_BYTES = 64 << 10, /* the HTTP server takes half of that */
+    FULL_RETRY_S = 1,            /* a queue moves */
+    TABLE_RETRY_S = 60,
+    RETRY_AFTER_S = 5,
+};
 
 static const struct {
     const char *type;
@@ -34,6 +39,11 @@ static const struct fault
     no_type         = {400, "no_type", "DATA_TYPE_ERROR", "UOS_0003", "Data type of {0} should be {1}."},
     type_not_served = {400, "type_not_served", "INVALID_OBJECT_TYPE", "UOS_0072", "Invalid Object Type."},
     whole_table     = {400, "whole_table", "WHOLE_TABLE_OFF", "WHOLE_TABLE_OFF", "objectIds is missing or empty: this server does not sync a whole table by a call."},
+    unauthorized    = {401, "unauthorized", "UNAUTHORIZED_USER", "UNAUTHORIZED_USER", "You are not authorized."},
+    no_run          = {404, "no_run", "NOT_FOUND", "NOT_FOUND", "There is no run of this name here, or no longer."},
+    filter_scan     = {400, "filter_scan", "FILTER_SCAN_OFF", "FILTER_SCAN_OFF", ""},
+    table_busy      = {429, "table_busy", "WHOLE_TABLE_BUSY", "WHOLE_TABLE_BUSY", "A whole table is being synced: one at a time. Try again later."},
+    not_read        = {503, "not_read", "SERVICE_UNAVAILABLE", "SERVICE_UNAVAILABLE", "The journal could not be read. Try again later."},
     too_large       = {413, "too_large", "REQUEST_TOO_LARGE", "REQUEST_TOO_LARGE", "The body is larger, or has more ids, than this server takes in one call."},
     not_found       = {404, "not_found", "NOT_FOUND", "NOT_FOUND", "There is nothing at this path for this method."},
     full            = {429, "full", "TOO_MANY_REQUESTS", "TOO_MANY_REQUESTS", "Too many ids are waiting: try again later."},
@@ -108,13 +118,25 @@ static void open_answer(struct syncapi_answer *a, const struct syncapi_request *
 }
 
 /* Always false. */
+static bool answer_fault_text(struct syncapi_answer *a, const struct syncapi_request *r,
+                              enum syncapi_dialect dialect, const struct fault *f,
+                              const char *message)
+{
+    open_answer(a, r, dialect, f->status, dialect == SYNCAPI_LMS ? f->lms : f->userorg, message);
+    buf_add_str(&a->body, "{}}");
+    a->event = f->event;
+    a->retry_after_s = f == &table_busy   ? TABLE_RETRY_S
+                       : f->status == 429 ? FULL_RETRY_S
+                       : f->status == 503 ? RETRY_AFTER_S
+                                          : 0;
+    return false;
+}
+
+/* Always false. */
 static bool answer_fault(struct syncapi_answer *a, const struct syncapi_request *r,
                          enum syncapi_dialect dialect, const struct fault *f)
 {
-    open_answer(a, r, dialect, f->status, dialect == SYNCAPI_LMS ? f->lms : f->userorg, f->message);
-    buf_add_str(&a->body, "{}}");
-    a->event = f->event;
-    return false;
+    return answer_fault_text(a, r, dialect, f, f->message);
 }
 
 /* Always false: complete. */
@@ -193,15 +215,15 @@ static enum syncapi_wait read_wait(const struct json *request, enum syncapi_dial
 
 /* What is not a list of ids: nothing is done, or, where lms-service would sync the whole table, the
  * call is refused. */
-static bool read_ids(const struct json *request, struct syncapi_call *call,
-                     struct syncapi_answer *a)
+static bool read_ids(const struct syncapi_rules *rules, const struct json *request,
+                     struct syncapi_call *call, struct syncapi_answer *a)
 {
     const struct json *ids = json_get(request, "objectIds");
     bool none = !ids || ids->kind == JSON_NULL || (ids->kind == JSON_ARRAY && ids->count == 0);
 
     if (call->dialect == SYNCAPI_LMS &&
         (none || (ids->kind == JSON_ARRAY && has_empty_object(ids))))
-        return answer_fault(a, call->request, call->dialect, &whole_table);
+        return rules->whole_table || answer_fault(a, call->request, call->dialect, &whole_table);
     if (none || ids->kind != JSON_ARRAY)
         return answer_success(a, call->request, call->dialect);
     call->ids = ids;
@@ -225,7 +247,7 @@ static bool read_call(const struct syncapi_rules *rules, const struct json *body
     if (!call->object_type)
         return answer_fault(a, r, call->dialect, &type_not_served);
     call->wait = read_wait(request, call->dialect);
-    return read_ids(request, call, a);
+    return read_ids(rules, request, call, a);
 }
 
 bool syncapi_parse(const struct syncapi_rules *rules, const struct syncapi_request *request,
@@ -340,13 +362,40 @@ void syncapi_late(const struct syncapi_call *call, struct syncapi_answer *answer
     answer->event = "late";
 }
 
+static const struct fault *const refusals[] = {
+    [SYNCAPI_UNAUTHORIZED] = &unauthorized,
+    [SYNCAPI_NO_RUN] = &no_run,
+    [SYNCAPI_TABLE_BUSY] = &table_busy,
+    [SYNCAPI_NOT_READ] = &not_read,
+    [SYNCAPI_NOT_FOUND] = &not_found,
+    [SYNCAPI_TOO_LARGE] = &too_large,
+    [SYNCAPI_FULL] = &full,
+    [SYNCAPI_NOT_KEPT] = &not_kept,
+    [SYNCAPI_STOPPING] = &stopping,
+};
+
 void syncapi_refuse(const struct syncapi_rules *rules, const struct syncapi_request *request,
                     enum syncapi_refusal why, struct syncapi_answer *answer)
 {
-    static const struct fault *const faults[] = {
-        [SYNCAPI_NOT_FOUND] = &not_found, [SYNCAPI_TOO_LARGE] = &too_large, [SYNCAPI_FULL] = &full,
-        [SYNCAPI_NOT_KEPT] = &not_kept,   [SYNCAPI_STOPPING] = &stopping,
-    };
+    answer_fault(answer, request, pick_dialect(rules, request->path, SLICE_NULL), refusals[why]);
+}
 
-    answer_fault(answer, request, pick_dialect(rules, request->path, SLICE_NULL), faults[why]);
+void syncapi_refuse_call(const struct syncapi_call *call, enum syncapi_refusal why,
+                         struct syncapi_answer *answer)
+{
+    answer_fault(answer, call->request, call->dialect, refusals[why]);
+}
+
+void syncapi_refuse_scan(const struct syncapi_call *call, const char *why,
+                         struct syncapi_answer *answer)
+{
+    answer_fault_text(answer, call->request, call->dialect, &filter_scan, why);
+}
+
+void syncapi_own_result(const struct syncapi_rules *rules, const struct syncapi_request *request,
+                        struct slice result, struct syncapi_answer *answer)
+{
+    open_answer(answer, request, pick_dialect(rules, request->path, SLICE_NULL), 200, NULL, NULL);
+    buf_add_slice(&answer->body, result);
+    buf_add_byte(&answer->body, '}');
 }

@@ -4,8 +4,9 @@
  * Two servers have this API and answer differently; which of them we speak like (the dialect)
  * follows from the object type. Pure: no socket, no clock, no journal. What differs from the
  * originals on purpose: errors are JSON where theirs are HTML pages; operationType "sync" works for
- * every type; no call ever syncs a whole table.
- * Threads: values belong to one. Source: the behaviour of lms-service 8.1 and userorg-service 8.0.
+ * every type; a whole table is synced only where that is allowed, and a filter without the
+ * partition key is refused or allowed, never passed over in silence. Threads: values belong to one.
+ * Source: the behaviour of lms-service 8.1 and userorg-service 8.0.
  */
 #pragma once
 #include "base/arena.h"
@@ -18,6 +19,7 @@ enum syncapi_dialect { SYNCAPI_AUTO, SYNCAPI_LMS, SYNCAPI_USERORG };
 struct syncapi_rules {
     enum syncapi_dialect dialect; /* SYNCAPI_AUTO: by object type, else by path */
     const char *const *types;     /* that are served; NULL-terminated */
+    bool whole_table;             /* a call without ids is one for the whole table */
 };
 
 /* Everything borrowed; headers are NULL when not sent. */
@@ -41,7 +43,7 @@ struct syncapi_call {
     const struct syncapi_request *request;
     enum syncapi_dialect dialect; /* never SYNCAPI_AUTO */
     const char *object_type;
-    const struct json *ids; /* an array with at least one element */
+    const struct json *ids; /* an array with at least one element; NULL: the whole table */
     enum syncapi_wait wait;
 };
 
@@ -49,6 +51,7 @@ struct syncapi_answer {
     int status;
     const char
         *event; /* why it was refused, a stable word for log and metrics; "" when it was not */
+    int retry_after_s; /* 0: not said */
     struct buf body;
 };
 
@@ -81,13 +84,27 @@ void syncapi_late(const struct syncapi_call *call, struct syncapi_answer *answer
  * Elasticsearch that could not be reached. */
 void syncapi_unreachable(const struct syncapi_call *call, struct syncapi_answer *answer);
 
+/* 200 with a result of our own: an object. */
+void syncapi_own_result(const struct syncapi_rules *rules, const struct syncapi_request *request,
+                        struct slice result, struct syncapi_answer *answer);
+
 /* Requests that never became a call. */
 enum syncapi_refusal {
-    SYNCAPI_NOT_FOUND, /* 404 */
-    SYNCAPI_TOO_LARGE, /* 413 */
-    SYNCAPI_FULL,      /* 429 */
-    SYNCAPI_NOT_KEPT,  /* 503: the ids could not be made safe */
-    SYNCAPI_STOPPING,  /* 503 */
+    SYNCAPI_UNAUTHORIZED, /* 401 */
+    SYNCAPI_NO_RUN,       /* 404: of a name of a call */
+    SYNCAPI_TABLE_BUSY,   /* 429: another whole table */
+    SYNCAPI_NOT_READ,     /* 503: the journal */
+    SYNCAPI_NOT_FOUND,    /* 404 */
+    SYNCAPI_TOO_LARGE,    /* 413 */
+    SYNCAPI_FULL,         /* 429 */
+    SYNCAPI_NOT_KEPT,     /* 503: the ids could not be made safe */
+    SYNCAPI_STOPPING,     /* 503 */
 };
 void syncapi_refuse(const struct syncapi_rules *rules, const struct syncapi_request *request,
                     enum syncapi_refusal why, struct syncapi_answer *answer);
+/* The same of a call, whose type says in which dialect. */
+void syncapi_refuse_call(const struct syncapi_call *call, enum syncapi_refusal why,
+                         struct syncapi_answer *answer);
+/* 400: an element of the call has no partition key, as `why` says. */
+void syncapi_refuse_scan(const struct syncapi_call *call, const char *why,
+                         struct syncapi_answer *answer);

@@ -13,18 +13,25 @@
 /* Nothing is dropped because a backend is away for long. */
 static const int64_t PATIENCE_MS = INT64_C(1000) * 86400 * 365;
 
-struct ticket {
-    struct work *work;
-    int refs; /* the one who waits, and the call */
-    bool settled;
-    struct keyed_result *results;
+enum {
+    PART_IDS = 1000, /* of a call that are worked on at once: a bound for memory */
+    PART_BYTES = 1 << 20,
+    SYSTEM_TRIES = 6, /* of a part that this machine fails at: some seconds */
 };
 
-/* A call in the queue; its ids are in the journal only. */
+struct ticket {
+    struct work *work;
+    int refs; /* the one who waits, and each part */
+    uint32_t open_parts;
+    struct keyed_result *results; /* NULL: nobody waits */
+};
+
+/* A part of a call in the queue; its ids are in the journal only. */
 struct item {
     uint64_t no; /* of its block */
     uint32_t ids;
-    struct ticket *ticket; /* NULL: nobody waits */
+    uint32_t at;           /* of its first id, in the call */
+    struct ticket *ticket; /* NULL: left over by an earlier process */
     struct item *next;
 };
 
@@ -48,7 +55,9 @@ struct work {
     uint64_t last_no;
     uint64_t ids; /* waiting or being worked on */
     uint64_t calls;
-    bool closed;
+    const char *const *types;
+    bool refusing; /* nothing new is taken */
+    bool closed;   /* nothing more is begun */
     bool unbalanced;
 };
 
@@ -81,11 +90,11 @@ const struct keyed_result *work_wait(struct work *w, struct ticket *t, int64_t t
     until.tv_sec += timeout_ms / 1000 + ns / 1000000000;
     until.tv_nsec = ns % 1000000000;
     pthread_mutex_lock(&w->lock);
-    while (!t->settled && !w->closed) {
+    while (t->open_parts && !w->closed) {
         if (pthread_cond_timedwait(&w->settled, &w->lock, &until) == ETIMEDOUT)
             break;
     }
-    const struct keyed_result *results = t->settled ? t->results : NULL;
+    const struct keyed_result *results = t->open_parts ? NULL : t->results;
     pthread_mutex_unlock(&w->lock);
     return results;
 }
@@ -100,24 +109,24 @@ static void gauges_locked(struct work *w)
     atomic_store(&m->value[METRIC_queue_calls], (int64_t)w->calls);
 }
 
-static void append_locked(struct work *w, uint64_t no, uint32_t ids, struct ticket *ticket)
+static void append_locked(struct work *w, const struct item *as)
 {
     struct item *item = xalloc(sizeof *item);
 
-    *item = (struct item){.no = no, .ids = ids, .ticket = ticket};
+    *item = *as;
     *w->last = item;
     w->last = &item->next;
     pthread_cond_signal(&w->more);
 }
 
 /* Settled, or never kept. */
-static void release(struct work *w, uint32_t ids)
+static void release_locked(struct work *w, uint32_t ids, bool whole)
 {
-    pthread_mutex_lock(&w->lock);
     w->ids -= ids;
-    w->calls--;
+    w->calls -= whole;
     gauges_locked(w);
-    pthread_mutex_unlock(&w->lock);
+    if (w->ids == 0)
+        pthread_cond_broadcast(&w->settled);
 }
 
 static struct item *take(struct work *w)
@@ -137,19 +146,20 @@ static struct item *take(struct work *w)
     return item;
 }
 
-static enum work_taken reserve(struct work *w, uint32_t ids, uint64_t *no)
+static enum work_taken reserve(struct work *w, uint32_t ids, uint32_t parts, uint64_t *no)
 {
     enum work_taken taken = WORK_TAKEN;
 
     pthread_mutex_lock(&w->lock);
-    if (w->closed) {
+    if (w->refusing || w->closed) {
         taken = WORK_CLOSED;
     } else if (ids > w->o.queue_ids) {
         taken = WORK_TOO_MANY;
     } else if (w->ids + ids > w->o.queue_ids) {
         taken = WORK_FULL;
     } else {
-        *no = ++w->last_no;
+        *no = w->last_no + 1;
+        w->last_no += parts;
         w->ids += ids;
         w->calls++;
         gauges_locked(w);
@@ -158,19 +168,62 @@ static enum work_taken reserve(struct work *w, uint32_t ids, uint64_t *no)
     return taken;
 }
 
-static bool keep(struct work *w, uint64_t no, const char *object_type, const struct json *ids,
-                 struct err *err)
+/* The first element behind a part that begins at `from`. */
+static const struct json *part_end(const struct json *from, uint32_t *count)
+{
+    size_t bytes = 0;
+
+    *count = 0;
+    while (from && *count < PART_IDS && bytes < PART_BYTES) {
+        bytes += from->kind == JSON_STRING ? from->text.n : 64 * (1 + (size_t)from->count);
+        from = from->next;
+        ++*count;
+    }
+    return from;
+}
+
+static uint32_t count_parts(const struct json *ids)
+{
+    uint32_t parts = 0;
+    uint32_t count;
+
+    for (const struct json *at = ids->first; at; at = part_end(at, &count))
+        parts++;
+    return parts;
+}
+
+/* {"objectType":"batch","objectIds":[...] */
+static void open_body(struct buf *b, const char *object_type)
+{
+    buf_add_str(b, "{\"objectType\":");
+    json_add_string(b, slice_str(object_type));
+    buf_add_str(b, ",\"objectIds\":[");
+}
+
+static bool keep(struct work *w, const struct run_call *call, const char *object_type,
+                 const struct json *ids, struct err *err)
 {
     AUTO(tx) struct tx *t = tx_new(w->o.run);
+    const struct json *at = ids->first;
     struct buf body;
 
     buf_init(&body, SIZE_MAX / 2); /* what came in through a bounded body */
-    buf_add_str(&body, "{\"objectType\":");
-    json_add_string(&body, slice_str(object_type));
-    buf_add_str(&body, ",\"objectIds\":");
-    json_write(&body, ids);
-    buf_add_byte(&body, '}');
-    tx_block(t, &(struct run_block){.no = no, .ids = ids->count, .body = buf_slice(&body)});
+    for (uint32_t part = 0; part < call->parts; part++) {
+        uint32_t count;
+        const struct json *end = part_end(at, &count);
+        buf_reset(&body);
+        open_body(&body, object_type);
+        for (const struct json *id = at; id != end; id = id->next) {
+            if (id != at)
+                buf_add_byte(&body, ',');
+            json_write(&body, id);
+        }
+        buf_add_str(&body, "]}");
+        tx_block(
+            t, &(struct run_block){.no = call->no + part, .ids = count, .body = buf_slice(&body)});
+        at = end;
+    }
+    tx_call(t, call);
     tx_count(t, "calls", 1);
     tx_count(t, "ids", ids->count);
     bool ok = journal_commit(t, err);
@@ -178,29 +231,47 @@ static bool keep(struct work *w, uint64_t no, const char *object_type, const str
     return ok;
 }
 
-enum work_taken work_submit(struct work *w, const char *object_type, const struct json *ids,
-                            struct ticket **ticket, struct err *err)
+static void queue_up(struct work *w, const struct run_call *call, const struct json *ids,
+                     struct ticket *t)
 {
-    struct ticket *t = NULL;
-    uint64_t no;
-    enum work_taken taken = reserve(w, ids->count, &no);
+    const struct json *from = ids->first;
+    struct item item = {.no = call->no, .ticket = t};
+
+    pthread_mutex_lock(&w->lock);
+    for (uint32_t part = 0; part < call->parts; part++) {
+        from = part_end(from, &item.ids);
+        append_locked(w, &item);
+        item.no++;
+        item.at += item.ids;
+    }
+    pthread_mutex_unlock(&w->lock);
+}
+
+enum work_taken work_submit(struct work *w, const char *object_type, const struct json *ids,
+                            struct ticket **ticket, char id[WORK_ID_BYTES], struct err *err)
+{
+    struct run_call call = {.parts = count_parts(ids), .ids = ids->count};
+    enum work_taken taken = reserve(w, ids->count, call.parts, &call.no);
 
     if (taken != WORK_TAKEN)
         return taken;
-    if (!keep(w, no, object_type, ids, err)) {
-        release(w, ids->count);
+    if (!keep(w, &call, object_type, ids, err)) {
+        pthread_mutex_lock(&w->lock);
+        release_locked(w, ids->count, true);
+        pthread_mutex_unlock(&w->lock);
         return WORK_NOT_KEPT;
     }
     metrics_add(w->o.metrics, METRIC_calls_taken_total, 1);
     metrics_add(w->o.metrics, METRIC_ids_taken_total, ids->count);
+    snprintf(id, WORK_ID_BYTES, "%s-%llu", run_id(w->o.run), (unsigned long long)call.no);
+    struct ticket *t = xalloc(sizeof *t);
+    *t = (struct ticket){
+        .work = w, .refs = (int)call.parts + (ticket != NULL), .open_parts = call.parts};
     if (ticket) {
-        t = xalloc(sizeof *t);
-        *t = (struct ticket){.work = w, .refs = 2};
+        t->results = xalloc((ids->count + 1) * sizeof *t->results);
         *ticket = t;
     }
-    pthread_mutex_lock(&w->lock);
-    append_locked(w, no, ids->count, t);
-    pthread_mutex_unlock(&w->lock);
+    queue_up(w, &call, ids, t);
     return WORK_TAKEN;
 }
 
@@ -221,6 +292,11 @@ static void set_trouble(struct worker *me, const struct err *err)
         LOG(LOG_INFO, "work_goes_on");
 }
 
+static void clear_trouble(struct worker *me)
+{
+    set_trouble(me, NULL);
+}
+
 /* True: try again. False: stopping. */
 static bool wait_for_better(struct worker *me, struct retry *retry, struct err *err)
 {
@@ -238,9 +314,13 @@ static void init_retry(struct worker *me, struct retry *retry)
 static bool sync_served(struct worker *me, const char *type, const struct json *ids,
                         struct keyed_result *results, struct err *err)
 {
-    const struct work_options *o = &me->work->o;
+    struct work *w = me->work;
+    const struct work_options *o = &w->o;
 
-    for (const char *const *t = o->types; *t; t++) {
+    pthread_mutex_lock(&w->lock);
+    const char *const *types = w->types;
+    pthread_mutex_unlock(&w->lock);
+    for (const char *const *t = types; *t; t++) {
         if (strcmp(*t, type) == 0)
             return o->backend.sync(me->backend, type, ids, results, err);
     }
@@ -253,20 +333,23 @@ static bool do_call(struct worker *me, const char *type, const struct json *ids,
                     struct keyed_result *results, struct err *err)
 {
     struct retry retry;
+    unsigned machine = 0;
 
     err_clear(err);
     init_retry(me, &retry);
     while (!sync_served(me, type, ids, results, err)) {
-        if (err->kind == ERR_USER || err->kind == ERR_REJECT) {
+        machine += err->kind == ERR_SYSTEM;
+        if (err->kind == ERR_USER || err->kind == ERR_REJECT || machine == SYSTEM_TRIES) {
             LOG(LOG_ERROR, "call_refused", F_STR("type", type), F_INT("ids", ids->count),
                 F_STR("error", err->text));
+            clear_trouble(me);
             return true;
         }
         if (err->kind == ERR_CANCEL || !wait_for_better(me, &retry, err))
             return false;
         memset(results, 0, ids->count * sizeof *results);
     }
-    set_trouble(me, NULL);
+    clear_trouble(me);
     err_clear(err);
     return true;
 }
@@ -298,6 +381,63 @@ static void add_failures(struct tx *t, const char *type, const struct json *ids,
             add_failure(t, type, id, r->reason[0] ? r->reason : "failed", r->text);
         r++;
     }
+}
+
+/* What one element came to, as a letter; see serve/calls.h. */
+static char outcome_letter(const struct keyed_result *r)
+{
+    const struct keyed_counts *c = &r->counts;
+
+    switch (r->outcome) {
+    case KEYED_OPEN:
+        return 'r';
+    case KEYED_BAD:
+        return 'b';
+    case KEYED_DUPLICATE:
+        return 'd';
+    case KEYED_MISSING:
+        return c->removed ? 'x' : r->ok ? 'k' : 'm';
+    case KEYED_FOUND:
+        break;
+    }
+    if (!r->ok)
+        return 'f';
+    return c->indexed ? 'i' : c->unchanged ? 'u' : c->stale ? 's' : 'g';
+}
+
+static void add_outcome(struct tx *t, const struct item *item, const char *type,
+                        const struct json *ids, const struct keyed_result *results,
+                        const struct err *refused)
+{
+    struct buf b;
+    bool first = true;
+
+    buf_init(&b, SIZE_MAX / 2);
+    open_body(&b, type);
+    json_each (id, ids) {
+        if (id != ids->first)
+            buf_add_byte(&b, ',');
+        json_write(&b, id);
+    }
+    buf_add_str(&b, "],\"outcomes\":\"");
+    for (uint32_t i = 0; i < ids->count; i++)
+        buf_add_byte(&b, (uint8_t)outcome_letter(&results[i]));
+    buf_add_str(&b, "\",\"why\":[");
+    for (uint32_t i = 0; i < ids->count; i++) {
+        const struct keyed_result *r = &results[i];
+        bool open = r->outcome == KEYED_OPEN;
+        if ((r->ok && !open) || r->outcome == KEYED_DUPLICATE)
+            continue;
+        buf_printf(&b, "%s[%u,", first ? "" : ",", i);
+        json_add_string(&b, slice_str(open ? "refused" : r->reason[0] ? r->reason : "failed"));
+        buf_add_byte(&b, ',');
+        json_add_string(&b, slice_str(open ? refused->text : r->text));
+        buf_add_byte(&b, ']');
+        first = false;
+    }
+    buf_add_str(&b, "]}");
+    tx_outcome(t, item->no, ids->count, buf_slice(&b));
+    buf_fini(&b);
 }
 
 static void add_counts(struct work *w, struct tx *t, const struct keyed_totals *sum)
@@ -360,22 +500,27 @@ static bool settle(struct worker *me, const struct item *item, const char *type,
     tx_block_end(t, item->no);
     add_counts(w, t, &sum);
     add_failures(t, type, ids, results, why);
+    add_outcome(t, item, type, ids, results, why);
     init_retry(me, &retry);
     while (!journal_commit(t, &err)) {
         if (!wait_for_better(me, &retry, &err))
             return false;
     }
-    set_trouble(me, NULL);
+    clear_trouble(me);
     return true;
 }
 
-static void hand_out(struct work *w, struct ticket *t, struct keyed_result **results)
+static void hand_out(struct work *w, const struct item *item, const struct keyed_result *results)
 {
-    if (!t)
-        return;
+    struct ticket *t = item->ticket;
+
     pthread_mutex_lock(&w->lock);
-    t->results = TAKE(*results);
-    t->settled = true;
+    if (t && t->results)
+        memcpy(t->results + item->at, results, item->ids * sizeof *results);
+    if (t)
+        t->open_parts--;
+    /* In one step: who has the answer finds the queue without it. */
+    release_locked(w, item->ids, !t || t->open_parts == 0);
     pthread_cond_broadcast(&w->settled);
     pthread_mutex_unlock(&w->lock);
 }
@@ -411,10 +556,8 @@ static bool work_off(struct worker *me, struct item *item)
     const char *type = (const char *)json_get_string(call, "objectType").p;
     struct keyed_result *results = xalloc((ids->count + 1) * sizeof *results);
     bool ok = do_call(me, type, ids, results, &err) && settle(me, item, type, ids, results, &err);
-    if (ok) {
-        release(me->work, item->ids); /* before: who has the answer finds the queue without it */
-        hand_out(me->work, item->ticket, &results);
-    }
+    if (ok)
+        hand_out(me->work, item, results);
     free(results);
     arena_fini(&mem);
     run_block_fini(&block);
@@ -444,7 +587,10 @@ static bool load_pending(struct work *w, struct err *err)
 {
     struct run_block b;
     bool found = true;
+    uint64_t last;
 
+    if (!run_last_call(w->o.run, &last, err))
+        return false;
     for (uint64_t after = 0; found; after = w->last_no) {
         if (!run_next_block(w->o.run, after, &b, &found, err))
             return false;
@@ -453,9 +599,11 @@ static bool load_pending(struct work *w, struct err *err)
         w->last_no = b.no;
         w->ids += b.ids;
         w->calls++;
-        append_locked(w, b.no, b.ids, NULL);
+        append_locked(w, &(struct item){.no = b.no, .ids = b.ids});
         run_block_fini(&b);
     }
+    if (w->last_no < last) /* a call's name is never given twice */
+        w->last_no = last;
     if (w->calls)
         LOG(LOG_INFO, "calls_left_over", F_INT("calls", w->calls), F_INT("ids", w->ids));
     gauges_locked(w);
@@ -479,6 +627,7 @@ struct work *work_start(const struct work_options *o, struct err *err)
     pthread_condattr_t attr;
 
     w->o = *o;
+    w->types = o->types;
     w->last = &w->first;
     w->workers = xalloc(o->threads * sizeof *w->workers);
     pthread_mutex_init(&w->lock, NULL);
@@ -495,6 +644,28 @@ struct work *work_start(const struct work_options *o, struct err *err)
     work_drain(w);
     work_free(w);
     return NULL;
+}
+
+void work_set_types(struct work *w, const char *const *types)
+{
+    pthread_mutex_lock(&w->lock);
+    w->types = types;
+    pthread_mutex_unlock(&w->lock);
+}
+
+void work_refuse(struct work *w)
+{
+    pthread_mutex_lock(&w->lock);
+    w->refusing = true;
+    pthread_mutex_unlock(&w->lock);
+}
+
+bool work_idle(struct work *w)
+{
+    pthread_mutex_lock(&w->lock);
+    bool idle = w->ids == 0;
+    pthread_mutex_unlock(&w->lock);
+    return idle;
 }
 
 void work_drain(struct work *w)
@@ -576,7 +747,7 @@ bool work_healthy(struct work *w, char *why, size_t why_size)
         if (!healthy)
             snprintf(why, why_size, "%s", w->workers[i].trouble);
     }
-    if (healthy && w->closed) {
+    if (healthy && (w->refusing || w->closed)) {
         healthy = false;
         snprintf(why, why_size, "stopping");
     }

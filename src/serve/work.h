@@ -1,10 +1,13 @@
 /*
  * serve/work.h - calls that were accepted: kept in the journal, worked off by threads.
  *
- * A call is a block of the run: written durably before work_submit() returns, ended in the same
- * transaction as its counts and failures. What an earlier process left is worked off first. Trouble
- * with a backend keeps a call with its worker, who tries again until it passes; what can never pass
- * becomes failures. Conserved: ids = duplicate + bad + missing + found + refused + waiting.
+ * A call is one or several blocks of the run (parts, so that memory is bounded): written durably
+ * before work_submit() returns, each ended in the same transaction as its counts, failures and
+ * outcome (serve/calls.h). A part is worked off by itself: an id that is twice in a call is a
+ * duplicate only within a part. What an earlier process left is worked off first. Trouble
+ * with a backend keeps a part with its worker, who tries again until it passes; what can never pass
+ * becomes failures, and so does what this machine can't do at the sixth try. Conserved: ids =
+ * duplicate + bad + missing + found + refused + waiting.
  *
  * Threads: submit, wait and the readers from any; start, stop and free from one.
  */
@@ -35,8 +38,8 @@ struct work_options {
     struct work_backend backend;
     struct run *run;
     struct clock *clock;
-    struct cancel *cancel; /* fired: workers end when what they have in hand is settled */
-    const char *const *types;
+    struct cancel *cancel;    /* fired: workers end when what they have in hand is settled */
+    const char *const *types; /* lives as long as the work */
     unsigned threads;
     uint64_t queue_ids; /* waiting or being worked on, at most */
     struct metrics *metrics;
@@ -46,7 +49,13 @@ struct work;
 
 /* NULL with err. */
 struct work *work_start(const struct work_options *o, struct err *err);
-/* Nothing more is taken, and nobody waits any longer: every work_wait() returns. */
+/* From now on; calls of other types that wait are refused when their turn comes. */
+void work_set_types(struct work *w, const char *const *types);
+/* Nothing new is taken; what was is worked off. */
+void work_refuse(struct work *w);
+/* Nothing waits, and nothing is being worked on. */
+bool work_idle(struct work *w);
+/* Nothing more is taken or begun, and nobody waits any longer: every work_wait() returns. */
 void work_drain(struct work *w);
 /* Ends the workers and checks the books. Calls that wait stay in the journal: *left says how many
  * ids. False: ERR_SYSTEM from the journal; *balanced is false on a defect. */
@@ -63,9 +72,13 @@ enum work_taken {
     WORK_CLOSED,   /* draining */
     WORK_NOT_KEPT, /* the journal failed: err */
 };
+/* The name of a call: that of the run, and a number: "20260102-030405-7f3a-17". It is never given
+ * twice in a state folder. */
+enum { WORK_ID_BYTES = 56 };
+
 /* `ticket`: NULL, or gets one to wait with (only when taken). */
 enum work_taken work_submit(struct work *w, const char *object_type, const struct json *ids,
-                            struct ticket **ticket, struct err *err);
+                            struct ticket **ticket, char id[WORK_ID_BYTES], struct err *err);
 /* Its results, one per id, once they are in the journal; NULL after timeout_ms, or when draining.
  * Valid until ticket_free(). */
 const struct keyed_result *work_wait(struct work *w, struct ticket *t, int64_t timeout_ms);

@@ -22,6 +22,7 @@ struct fake {
     enum err_kind error; /* with this */
     int calls;
     uint64_t ids;
+    uint32_t most; /* ids of one call of the backend */
     struct cancel *cancel;
 };
 
@@ -99,6 +100,7 @@ static bool fake_sync(void *worker, const char *type, const struct json *ids,
     } else {
         f->calls++;
         f->ids += ids->count;
+        f->most = ids->count > f->most ? ids->count : f->most;
     }
     pthread_mutex_unlock(&f->lock);
     if (!ok)

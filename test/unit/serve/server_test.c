@@ -25,6 +25,10 @@ struct reply {
     const char *body;
 };
 
+/* Of the next house. */
+static struct keys *house_keys;
+static struct server_hooks house_hooks;
+
 static struct house house_start(struct bed *b, uint64_t queue_ids, size_t max_body)
 {
     struct house h = {.bed = b};
@@ -32,6 +36,9 @@ static struct house house_start(struct bed *b, uint64_t queue_ids, size_t max_bo
         .listen = "127.0.0.1:0",
         .max_body_bytes = max_body,
         .sync_timeout_ms = 300,
+        .client_timeout_ms = 2000,
+        .max_connections = 50,
+        .queue_ids = queue_ids,
         .rules = {.types = bed_types},
         .clock = &b->clock,
         .metrics = &b->metrics,
@@ -39,6 +46,10 @@ static struct house house_start(struct bed *b, uint64_t queue_ids, size_t max_bo
 
     bed_start(b, 2, queue_ids);
     o.work = b->work;
+    o.journal = b->journal;
+    o.keys = house_keys;
+    o.hooks = house_hooks;
+    o.rules.whole_table = house_hooks.whole_table != NULL;
     h.server = server_start(&o, &b->err);
     if (!h.server)
         fail_msg("%s", b->err.text);
@@ -325,6 +336,195 @@ static void not_ready(void **state)
     house_stop(&h, 0);
 }
 
+static void ask_with(const struct house *h, const char *method, const char *path,
+                     const char *header, const char *body, struct reply *r)
+{
+    char head[512];
+    int fd = dial(h);
+    int n = snprintf(head, sizeof head,
+                     "%s %s HTTP/1.1\r\nHost: x\r\nConnection: close\r\n%s"
+                     "Content-Type: application/json\r\nContent-Length: %zu\r\n\r\n",
+                     method, path, header, strlen(body));
+
+    assert_true(say(fd, head, (size_t)n));
+    assert_true(say(fd, body, strlen(body)));
+    hear(fd, r);
+}
+
+static void write_file(const char *path, const char *text)
+{
+    FILE *f = fopen(path, "w");
+
+    assert_non_null(f);
+    fputs(text, f);
+    fclose(f);
+}
+
+static void with_keys(void **state)
+{
+    struct bed *b = *state;
+    char path[128];
+    struct reply r;
+    bool changed;
+
+    snprintf(path, sizeof path, "%s/keys", b->dir);
+    assert_null(keys_open(path, &b->err));
+    assert_int_equal(b->err.kind, ERR_USER);
+    write_file(path, "# none\n\n  \n");
+    assert_null(keys_open(path, &b->err));
+    assert_non_null(strstr(b->err.text, "there is no key in it"));
+    write_file(path, "# two\nfirst\n  second \n");
+    house_keys = keys_open(path, &b->err);
+    assert_non_null(house_keys);
+    struct house h = house_start(b, 1000, 1 << 20);
+
+    ask(&h, "POST", "/v1/data/sync", CALL("batch", "\"a\"", ""), &r);
+    assert_int_equal(r.status, 401);
+    assert_non_null(strstr(r.text, "WWW-Authenticate: Bearer\r\n"));
+    assert_non_null(strstr(r.body, "\"err\":\"UNAUTHORIZED_USER\""));
+    static const char *const wrong[] = {"Authorization: Bearer firs\r\n",
+                                        "Authorization: Bearer first2\r\n",
+                                        "Authorization: Bearer # two\r\n",
+                                        "Authorization: Bearer \r\n", "Authorization: first\r\n"};
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+        ask_with(&h, "POST", "/data/v1/index/sync", wrong[i], CALL("batch", "\"a\"", ""), &r);
+        assert_int_equal(r.status, 401);
+        ask_with(&h, "GET", "/v1/data/sync/runs/x", wrong[i], "", &r);
+        assert_int_equal(r.status, 401);
+    }
+    ask_with(&h, "POST", "/v1/data/sync", "Authorization: bearer second\r\n",
+             CALL("batch", "\"a\"", ""), &r);
+    assert_int_equal(r.status, 200);
+    ask(&h, "GET", "/metrics", "", &r);
+    assert_int_equal(r.status, 200);
+    assert_non_null(strstr(r.body, "\ncass2es_calls_unauthorized_total 11\n"));
+
+    write_file(path, "third\n");
+    assert_true(keys_refresh(house_keys, false, &changed, &b->err) && changed);
+    assert_true(keys_refresh(house_keys, false, &changed, &b->err) && !changed);
+    assert_false(keys_allow(house_keys, "Bearer second"));
+    assert_true(keys_allow(house_keys, "Bearer third"));
+    write_file(path, "");
+    assert_false(keys_refresh(house_keys, false, &changed, &b->err));
+    assert_true(keys_refresh(house_keys, false, &changed, &b->err)); /* said once */
+    assert_true(keys_allow(house_keys, "Bearer third"));
+    house_stop(&h, 0);
+    keys_free(TAKE(house_keys));
+}
+
+/* The header names the call; what became of it is under each path. */
+static void runs(void **state)
+{
+    struct house h = house_start(*state, 1000, 1 << 20);
+    struct reply r;
+    char path[200];
+
+    ask(&h, "POST", "/v1/data/sync",
+        CALL("location", "\"a\",\"missing\"", ",\"operationType\":\"sync\""), &r);
+    assert_int_equal(r.status, 200);
+    char *id = strstr(r.text, "X-Cass2es-Run: ");
+    assert_non_null(id);
+    id += strlen("X-Cass2es-Run: ");
+    id[strcspn(id, "\r")] = '\0';
+    snprintf(path, sizeof path, "/api/data/v1/index/sync/runs/%.60s", id);
+    ask(&h, "GET", path, "", &r);
+    assert_int_equal(r.status, 200);
+    assert_non_null(strstr(r.body, "\"responseCode\":\"OK\",\"result\":{\"run\":\""));
+    assert_non_null(strstr(r.body, "{\"id\":\"missing\",\"outcome\":\"missing\""));
+    ask(&h, "GET", "/v1/data/sync/runs/20200101-000000-0000-1", "", &r);
+    assert_int_equal(r.status, 404);
+    assert_non_null(strstr(r.body, "There is no run of this name"));
+    ask(&h, "GET", "/v1/data/sync/runs/", "", &r);
+    assert_int_equal(r.status, 404);
+    ask(&h, "GET", "/v1/data/sync/runs/a/b", "", &r);
+    assert_int_equal(r.status, 404);
+    house_stop(&h, 0);
+}
+
+static enum server_table fake_table(void *ctx, const char *type, char run[WORK_ID_BYTES],
+                                    struct err *err)
+{
+    enum server_table *answer = ctx;
+
+    assert_string_equal(type, "batch");
+    if (*answer == TABLE_TAKEN)
+        snprintf(run, WORK_ID_BYTES, "20200101-000000-0000");
+    err_set(err, ERR_SYSTEM, "disk full");
+    return *answer;
+}
+
+static bool refuse_odd(void *ctx, const char *type, const struct json *ids, struct err *err)
+{
+    (void)ctx;
+    (void)type;
+    return ids->first->kind != JSON_OBJECT ||
+           err_set(err, ERR_USER, "objectIds[0]: has no value for courseid");
+}
+
+static void whole_tables_and_filters(void **state)
+{
+    enum server_table answer = TABLE_TAKEN;
+    struct reply r;
+
+    house_hooks =
+        (struct server_hooks){.ctx = &answer, .whole_table = fake_table, .keyed_ids = refuse_odd};
+    struct house h = house_start(*state, 1000, 1 << 20);
+    ask(&h, "POST", "/v1/data/sync", CALL("batch", "", ""), &r);
+    assert_int_equal(r.status, 200);
+    assert_non_null(strstr(r.text, "X-Cass2es-Run: 20200101-000000-0000\r\n"));
+    assert_non_null(strstr(r.body, "\"result\":{\"response\":\"SUCCESS\"}}"));
+    answer = TABLE_BUSY;
+    ask(&h, "POST", "/v1/data/sync", CALL("batch", "{}", ""), &r);
+    assert_int_equal(r.status, 429);
+    assert_non_null(strstr(r.text, "Retry-After: 60\r\n"));
+    assert_non_null(strstr(r.body, "WHOLE_TABLE_BUSY"));
+    answer = TABLE_STOPPING;
+    ask(&h, "POST", "/v1/data/sync", CALL("batch", "", ""), &r);
+    assert_int_equal(r.status, 503);
+    answer = TABLE_NOT_KEPT;
+    ask(&h, "POST", "/v1/data/sync", CALL("batch", "", ""), &r);
+    assert_int_equal(r.status, 503);
+    assert_non_null(strstr(r.text, "Retry-After: 5\r\n"));
+    ask(&h, "POST", "/v1/data/sync", CALL("user", "", ""), &r);
+    assert_int_equal(r.status, 200); /* userorg-service does nothing */
+    assert_null(strstr(r.text, "X-Cass2es-Run"));
+    ask(&h, "POST", "/v1/data/sync", CALL("batch", "{\"a\":1}", ""), &r);
+    assert_int_equal(r.status, 400);
+    assert_non_null(strstr(r.body, "\"err\":\"FILTER_SCAN_OFF\""));
+    assert_non_null(strstr(r.body, "\"errmsg\":\"objectIds[0]: has no value for courseid\""));
+    house_stop(&h, 0);
+    house_hooks = (struct server_hooks){0};
+}
+
+/* A byte now and then does not keep a connection; a call that is worked on does. */
+static void slow_clients(void **state)
+{
+    struct house h = house_start(*state, 1000, 1 << 20);
+    struct reply r;
+    int fd = dial(&h);
+    int idle = dial(&h);
+    char byte;
+    bool open = true;
+    int seconds = 0;
+
+    for (; open && seconds < 100; seconds++) {
+        open = say(fd, "x", 1);
+        usleep(100000);
+        open = open && recv(fd, &byte, 1, MSG_DONTWAIT | MSG_PEEK) != 0;
+    }
+    assert_false(open);
+    assert_true(seconds > 15);
+    assert_int_equal(recv(idle, &byte, 1, 0), 0);
+    close(fd);
+    close(idle);
+    while (metrics_get(&h.bed->metrics, METRIC_connections) > 0)
+        usleep(1000);
+    assert_true(metrics_get(&h.bed->metrics, METRIC_connections_cut_total) >= 2);
+    ask(&h, "GET", "/health/live", "", &r);
+    assert_int_equal(r.status, 200);
+    house_stop(&h, 0);
+}
+
 static void wrong_addresses(void **state)
 {
     struct bed *b = *state;
@@ -361,6 +561,10 @@ int main(void)
         IN_BED(stopped_while_somebody_waits),
         IN_BED(a_call_while_stopping),
         IN_BED(not_ready),
+        IN_BED(with_keys),
+        IN_BED(runs),
+        IN_BED(whole_tables_and_filters),
+        IN_BED(slow_clients),
         IN_BED(wrong_addresses),
     };
 

@@ -10,6 +10,9 @@
 #include <sys/wait.h>
 
 #include "fake.h"
+#include "serve/calls.h"
+
+static char call_id[WORK_ID_BYTES]; /* of the call that was taken last */
 
 static enum work_taken submit(struct bed *b, const char *type, const char *ids,
                               struct ticket **ticket)
@@ -17,10 +20,10 @@ static enum work_taken submit(struct bed *b, const char *type, const char *ids,
     struct arena mem;
     struct err err;
 
-    arena_init(&mem, 1 << 20);
+    arena_init(&mem, 16 << 20);
     const struct json *list = json_parse(slice_str(ids), &mem, &err);
     assert_non_null(list);
-    enum work_taken taken = work_submit(b->work, type, list, ticket, &err);
+    enum work_taken taken = work_submit(b->work, type, list, ticket, call_id, &err);
     arena_fini(&mem);
     return taken;
 }
@@ -130,6 +133,185 @@ static void trouble_passes(void **state)
     assert_int_equal(bed_count(b, "found"), 3); /* a retry never counts twice */
     assert_int_equal(bed_count(b, "missing"), 3);
     assert_int_equal(metrics_get(&b->metrics, METRIC_workers_in_trouble), 0);
+    bed_stop(b, 0);
+}
+
+/* What this machine can't do is not tried for ever. */
+static void machine_trouble_ends(void **state)
+{
+    struct bed *b = *state;
+    struct ticket *t;
+
+    bed_start(b, 1, 100);
+    b->fake.errors = 1000;
+    b->fake.error = ERR_SYSTEM;
+    assert_int_equal(submit(b, "user", "[\"a\",\"b\"]", &t), WORK_TAKEN);
+    assert_non_null(work_wait(b->work, t, 30000));
+    ticket_free(t);
+    assert_int_equal(b->fake.errors, 994);
+    assert_int_equal(bed_count(b, "refused"), 2);
+    assert_int_equal(metrics_get(&b->metrics, METRIC_workers_in_trouble), 0);
+    bed_stop(b, 0);
+}
+
+static const char *described(struct bed *b, const char *id)
+{
+    static char text[1 << 20];
+    struct buf out;
+    bool found;
+
+    buf_init(&out, 2 << 20);
+    if (!calls_describe(b->journal, id, &out, &found, &b->err))
+        fail_msg("%s", b->err.text);
+    snprintf(text, sizeof text, "%s", found ? buf_cstr(&out) : "none");
+    buf_fini(&out);
+    return text;
+}
+
+static void said(struct bed *b, const char *id, const char *what)
+{
+    const char *got = described(b, id);
+
+    if (!strstr(got, what))
+        fail_msg("%s is not in %s", what, got);
+}
+
+/* Each id's end can be asked for, by the call's name, while it waits and in a later process. */
+static void asked_for(void **state)
+{
+    struct bed *b = *state;
+    char first[WORK_ID_BYTES];
+
+    bed_start(b, 1, 100);
+    fake_hold(&b->fake, true);
+    assert_int_equal(submit(b, "batch",
+                            "[\"a\",\"missing1\",{\"courseId\":[\"x\"]},7,\"fails1\",\"a\\u00e9\"]",
+                            NULL),
+                     WORK_TAKEN);
+    memcpy(first, call_id, sizeof first);
+    assert_true(calls_is_id(first));
+    said(b, first, "\"state\":\"waiting\",\"endedAt\":null,\"counts\":{\"waiting\":6,");
+    said(b, first, "{\"id\":\"a\",\"outcome\":\"waiting\"}");
+    fake_hold(&b->fake, false);
+    drained(b);
+    bed_stop(b, 0);
+
+    bed_start(b, 1, 100);
+    said(b, first,
+         "\"objectType\":\"batch\",\"results\":[{\"id\":\"a\",\"outcome\":\"indexed\"},"
+         "{\"id\":\"missing1\",\"outcome\":\"missing\",\"reason\":\"missing\","
+         "\"text\":\"no row\"},{\"id\":{\"courseId\":[\"x\"]},\"outcome\":\"indexed\"},"
+         "{\"id\":7,\"outcome\":\"bad\",\"reason\":\"bad_id\",\"text\":\"is no id\"},"
+         "{\"id\":\"fails1\",\"outcome\":\"failed\","
+         "\"reason\":\"mapper_parsing_exception\",\"text\":\"\"},"
+         "{\"id\":\"a\u00e9\",\"outcome\":\"indexed\"}],\"state\":\"done\"");
+    said(b, first,
+         "\"counts\":{\"waiting\":0,\"indexed\":3,\"unchanged\":0,\"stale\":0,"
+         "\"merged\":0,\"failed\":1,\"missing\":1,\"kept\":0,\"deleted\":0,"
+         "\"duplicate\":0,\"bad\":1,\"refused\":0}}");
+    assert_string_equal(described(b, "20260102-030405-7f3a-1"), "none");
+    assert_string_equal(described(b, "x"), "none");
+    assert_int_equal(submit(b, "batch", "[\"b\"]", NULL), WORK_TAKEN);
+    assert_string_not_equal(call_id, first);
+    drained(b);
+    assert_true(journal_prune_calls(b->journal, 3600, 1, &b->err));
+    assert_string_equal(described(b, first), "none"); /* more ids than are kept */
+    bed_stop(b, 0);
+}
+
+/* Numbers go on in a run that goes on, though nothing is left of the first process's calls. */
+static void names_are_given_once(void **state)
+{
+    struct bed *b = *state;
+    char first[WORK_ID_BYTES];
+    uint64_t left;
+    bool balanced;
+
+    bed_start(b, 1, 100);
+    assert_int_equal(submit(b, "batch", "[\"b\"]", NULL), WORK_TAKEN);
+    memcpy(first, call_id, sizeof first);
+    drained(b);
+    assert_true(work_stop(b->work, &left, &balanced, &b->err));
+    work_free(TAKE(b->work));
+    run_abandon(TAKE(b->run));
+    journal_close(TAKE(b->journal));
+    bed_start(b, 1, 100);
+    assert_int_equal(submit(b, "batch", "[\"c\"]", NULL), WORK_TAKEN);
+    assert_memory_equal(first, call_id, strlen(run_id(b->run))); /* the same run */
+    assert_int_equal(strtol(strrchr(call_id, '-') + 1, NULL, 10), 3);
+    drained(b);
+    bed_stop(b, 0);
+}
+
+/* A large call is worked on in parts; who waits gets all of them. */
+static void parts(void **state)
+{
+    struct bed *b = *state;
+    struct ticket *t;
+    struct buf ids;
+
+    bed_start(b, 2, 10000);
+    fake_hold(&b->fake, true);
+    buf_init(&ids, 1 << 20);
+    for (int i = 0; i < 2500; i++)
+        buf_printf(&ids, "%s\"%s%d\"", i ? "," : "[", i % 1000 == 7 ? "missing" : "a", i);
+    buf_add_byte(&ids, ']');
+    assert_int_equal(submit(b, "batch", buf_cstr(&ids), &t), WORK_TAKEN);
+    assert_int_equal(metrics_get(&b->metrics, METRIC_queue_calls), 1);
+    fake_hold(&b->fake, false);
+    const struct keyed_result *r = work_wait(b->work, t, 20000);
+    assert_non_null(r);
+    for (int i = 0; i < 2500; i++)
+        assert_int_equal(r[i].outcome, i % 1000 == 7 ? KEYED_MISSING : KEYED_FOUND);
+    ticket_free(t);
+    assert_int_equal(metrics_get(&b->metrics, METRIC_queue_calls), 0);
+    assert_int_equal(b->fake.calls, 3);
+    assert_int_equal(b->fake.most, 1000);
+    said(b, call_id, "\"indexed\":2497,");
+    said(b, call_id, "\"ids\":2500,");
+    assert_int_equal(bed_count(b, "calls"), 1);
+    assert_int_equal(bed_count(b, "missing"), 3);
+    buf_fini(&ids);
+    bed_stop(b, 0);
+}
+
+/* Nothing new, but what was taken is finished. */
+static void refusing(void **state)
+{
+    struct bed *b = *state;
+    char why[300];
+
+    bed_start(b, 1, 100);
+    fake_hold(&b->fake, true);
+    assert_int_equal(submit(b, "batch", "[\"b\"]", NULL), WORK_TAKEN);
+    assert_int_equal(submit(b, "batch", "[\"c\"]", NULL), WORK_TAKEN);
+    work_refuse(b->work);
+    assert_int_equal(submit(b, "batch", "[\"d\"]", NULL), WORK_CLOSED);
+    assert_false(work_healthy(b->work, why, sizeof why));
+    assert_string_equal(why, "stopping");
+    assert_false(work_idle(b->work));
+    fake_hold(&b->fake, false);
+    while (!work_idle(b->work))
+        usleep(1000);
+    assert_int_equal(bed_count(b, "found"), 2);
+    bed_stop(b, 0);
+}
+
+/* A type that is served no more is refused from then on. */
+static void other_types(void **state)
+{
+    static const char *const others[] = {"user", NULL};
+    struct bed *b = *state;
+    struct ticket *t;
+
+    bed_start(b, 1, 100);
+    work_set_types(b->work, others);
+    assert_int_equal(submit(b, "batch", "[\"b\"]", &t), WORK_TAKEN);
+    assert_int_equal(work_wait(b->work, t, 20000)->outcome, KEYED_OPEN);
+    ticket_free(t);
+    said(b, call_id,
+         "{\"id\":\"b\",\"outcome\":\"refused\",\"reason\":\"refused\","
+         "\"text\":\"no mapping for object type batch\"}");
     bed_stop(b, 0);
 }
 
@@ -284,8 +466,10 @@ static void *client_main(void *arg)
         json_parse(slice_str("[\"a\",\"missing\",\"fails\",{\"x\":1}]"), &mem, &err);
     for (int i = 0; i < CALLS; i++) {
         struct ticket *t = NULL;
+        char id[WORK_ID_BYTES];
         enum work_taken taken;
-        while ((taken = work_submit(b->work, "batch", ids, i % 3 ? &t : NULL, &err)) == WORK_FULL)
+        while ((taken = work_submit(b->work, "batch", ids, i % 3 ? &t : NULL, id, &err)) ==
+               WORK_FULL)
             usleep(500);
         bad += taken != WORK_TAKEN;
         if (t) {
@@ -326,6 +510,12 @@ int main(void)
         IN_BED(outcomes),
         IN_BED(a_bounded_queue),
         IN_BED(trouble_passes),
+        IN_BED(machine_trouble_ends),
+        IN_BED(asked_for),
+        IN_BED(names_are_given_once),
+        IN_BED(parts),
+        IN_BED(refusing),
+        IN_BED(other_types),
         IN_BED(what_can_never_pass),
         IN_BED(a_type_without_mapping_after_a_restart),
         IN_BED(a_defect_is_found),

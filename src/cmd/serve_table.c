@@ -1,0 +1,409 @@
+#include "cmd/serve_table.h"
+
+#include <string.h>
+
+#include "base/log.h"
+#include "base/text.h"
+#include "engine/direct.h"
+#include "engine/retry.h"
+#include "serve/calls.h"
+
+enum {
+    WORKERS = 4,
+    MEMORY_BYTES = 24 << 20,
+    LOOK_MS = 100,
+};
+static const char COMMAND[] = "serve-table";
+/* It was accepted: no time without a server ends it. */
+static const int64_t PATIENCE_MS = INT64_C(1000) * 86400 * 365;
+
+struct serve_table {
+    struct serve_table_options o;
+    struct cancel cancel;
+
+    pthread_mutex_t lock; /* guards all below */
+    pthread_t thread;
+    bool started; /* to be joined */
+    bool busy;
+    bool stopping;
+    char type[64];
+    struct run *run;
+    char run_id[32];
+    int64_t started_us;
+    struct direct_progress progress;
+};
+
+/* ---- its run ---- */
+
+static bool begin_run(struct serve_table *t, const struct plan *plan, bool fresh, bool *resumed,
+                      struct err *err)
+{
+    const struct schema *s = plan_schema(plan);
+    AUTO_STR char *identity = xsprintf("type=%s\ntable=%s.%s\nindex=%s\n", plan_object(plan),
+                                       s->keyspace, s->table, plan_index(plan));
+    struct buf params;
+
+    buf_init(&params, 1 << 20);
+    buf_add_str(&params, "{\"object_type\":");
+    json_add_string(&params, slice_str(plan_object(plan)));
+    buf_printf(&params, ",\"table\":\"%s.%s\",\"index\":\"%s\"}", s->keyspace, s->table,
+               plan_index(plan));
+    t->run = run_begin(t->o.journal,
+                       &(struct run_spec){.command = COMMAND,
+                                          .identity = identity,
+                                          .params = buf_cstr(&params),
+                                          .resumable = true,
+                                          .fresh = fresh},
+                       resumed, err);
+    buf_fini(&params);
+    if (!t->run)
+        return false;
+    snprintf(t->run_id, sizeof t->run_id, "%s", run_id(t->run));
+    snprintf(t->type, sizeof t->type, "%s", plan_object(plan));
+    t->started_us = run_started_us(t->run);
+    t->progress = (struct direct_progress){0};
+    return true;
+}
+
+static void counts_json(struct buf *b, const struct direct_counts *c)
+{
+    const struct {
+        const char *name;
+        uint64_t n;
+    } list[] = {
+        {"rows", c->rows},
+        {"filtered", c->filtered},
+        {"merged", c->merged},
+        {"documents", c->documents},
+        {"indexed", c->indexed},
+        {"unchanged", c->unchanged},
+        {"stale", c->stale},
+        {"failed", c->failed},
+        {"gone", c->gone},
+        {"unread_ranges", c->unread_ranges},
+        {"altered", c->altered + c->nan_to_null + c->bad_utf8 + c->year_out_of_range},
+    };
+
+    for (size_t i = 0; i < sizeof list / sizeof *list; i++)
+        buf_printf(b, "%s\"%s\":%llu", i ? "," : "", list[i].name, (unsigned long long)list[i].n);
+}
+
+static int verdict(const struct direct_counts *c, const struct err *err)
+{
+    if (err->kind == ERR_CANCEL)
+        return EXIT_INTERRUPTED;
+    if (err->kind != ERR_NONE)
+        return EXIT_USAGE;
+    if (!direct_conserved(c))
+        return EXIT_DEFECT;
+    return c->failed || c->unread_ranges ? EXIT_SOME_FAILED : EXIT_DONE;
+}
+
+/* Stopped, it is left to be gone on with; anything else ends it for good. */
+static void end_run(struct serve_table *t, const struct direct_counts *c, const struct err *err)
+{
+    int code = verdict(c, err);
+    struct err why = {0};
+    struct buf b;
+
+    buf_init(&b, 64 << 10);
+    buf_printf(&b, "{\"exit_code\":%d,\"counts\":{", code);
+    counts_json(&b, c);
+    buf_add_str(&b, "},\"error\":");
+    if (err->kind == ERR_NONE)
+        buf_add_str(&b, "null");
+    else
+        json_add_string(&b, slice_str(err->text));
+    buf_add_byte(&b, '}');
+    LOG(code > EXIT_SOME_FAILED && code != EXIT_INTERRUPTED ? LOG_ERROR : LOG_INFO,
+        "whole_table_ended", F_STR("run", t->run_id), F_STR("type", t->type), F_INT("code", code),
+        F_INT("documents", c->documents), F_INT("failed", c->failed), F_STR("error", err->text));
+    if (code > EXIT_SOME_FAILED && code != EXIT_INTERRUPTED)
+        metrics_add(t->o.metrics, METRIC_whole_tables_failed_total, 1);
+    if (!run_end(TAKE(t->run), code == EXIT_INTERRUPTED ? RUN_INTERRUPTED : RUN_FINISHED, code,
+                 buf_cstr(&b), &why))
+        LOG(LOG_ERROR, "journal_failed", F_STR("error", why.text));
+    buf_fini(&b);
+}
+
+/* ---- the work ---- */
+
+static struct guard *open_guard(struct serve_table *t, const struct serve_types *types,
+                                const struct plan *plan, struct err *err)
+{
+    AUTO(elastic) struct elastic *e = elastic_new(types->keyed.elastic, err);
+    struct elastic_version version;
+    struct elastic_index index;
+    bool exists;
+
+    if (!e || !elastic_identify(e, &version, err) ||
+        !elastic_index_look(e, plan_index(plan), &index, &exists, err))
+        return NULL;
+    if (!exists && !elastic_check_index(e, plan_index(plan), err))
+        return NULL;
+    return guard_new(
+        &(struct guard_options){
+            .index = index.name,
+            .versioning = plan_versioning(plan),
+            .clock = t->o.clock,
+            .max_skew_us = t->o.config->sync.max_skew_ms * 1000,
+            .gc_deletes_ms = index.gc_deletes_ms,
+            .primary_term = index.primary_term,
+            .lowest_term = index.lowest_term,
+        },
+        err);
+}
+
+static bool sync_table(struct serve_table *t, const struct serve_types *types,
+                       const struct plan *plan, struct direct_counts *counts, struct err *err)
+{
+    AUTO(guard) struct guard *guard = open_guard(t, types, plan, err);
+    AUTO(limit)
+    struct limit *limit =
+        limit_new(&(struct limit_options){.clock = t->o.clock,
+                                          .cancel = &t->cancel,
+                                          .requests = WORKERS,
+                                          .body_bytes = t->o.config->sync.body_bytes});
+    struct direct_options o = {
+        .run = t->run,
+        .clock = t->o.clock,
+        .cancel = &t->cancel,
+        .retry_budget_ms = PATIENCE_MS,
+        .cluster = types->keyed.cluster,
+        .plan = plan,
+        .elastic = types->keyed.elastic,
+        .guard = guard,
+        .limit = limit,
+        .workers = WORKERS,
+        .memory_bytes = MEMORY_BYTES,
+    };
+    struct direct *d = guard ? direct_start(&o, err) : NULL;
+
+    if (!d)
+        return false;
+    while (!direct_wait(d, LOOK_MS)) {
+        struct direct_progress p;
+        direct_progress(d, &p);
+        pthread_mutex_lock(&t->lock);
+        t->progress = p;
+        pthread_mutex_unlock(&t->lock);
+    }
+    return direct_finish(d, counts, err);
+}
+
+static bool may_pass(const struct err *err)
+{
+    return err->kind == ERR_RETRY || err->kind == ERR_REACH;
+}
+
+static void *table_main(void *arg)
+{
+    struct serve_table *t = arg;
+    struct serve_types *types = serve_current_get(t->o.current);
+    const struct plan *plan = serve_types_plan(types, t->type);
+    struct direct_counts counts = {0};
+    struct retry retry;
+    struct err err = {0};
+
+    retry_init(&retry, t->o.clock, &t->cancel, PATIENCE_MS);
+    if (!plan)
+        err_set(&err, ERR_USER, "no mapping for object type %s", t->type);
+    while (plan && !sync_table(t, types, plan, &counts, &err) && may_pass(&err)) {
+        err.kind = ERR_RETRY;
+        LOG(LOG_WARN, "whole_table_waits", F_STR("run", t->run_id), F_STR("error", err.text));
+        if (!retry_wait(&retry, 0, &err))
+            break;
+    }
+    end_run(t, &counts, &err);
+    serve_types_put(types);
+    metrics_add(t->o.metrics, METRIC_whole_tables_running, -1);
+    pthread_mutex_lock(&t->lock);
+    t->busy = false;
+    pthread_mutex_unlock(&t->lock);
+    return NULL;
+}
+
+/* ---- begin and end ---- */
+
+static bool start_locked(struct serve_table *t, const struct plan *plan, bool fresh,
+                         struct err *err)
+{
+    bool resumed;
+
+    if (t->started)
+        pthread_join(t->thread, NULL);
+    t->started = false;
+    if (!begin_run(t, plan, fresh, &resumed, err))
+        return false;
+    int rc = pthread_create(&t->thread, NULL, table_main, t);
+    if (rc != 0) {
+        run_abandon(TAKE(t->run));
+        return err_set(err, ERR_SYSTEM, "can't start a thread: %s", strerror(rc));
+    }
+    t->started = t->busy = true;
+    metrics_add(t->o.metrics, METRIC_whole_tables_total, 1);
+    metrics_add(t->o.metrics, METRIC_whole_tables_running, 1);
+    LOG(LOG_INFO, resumed ? "whole_table_goes_on" : "whole_table_begins", F_STR("run", t->run_id),
+        F_STR("type", t->type));
+    return true;
+}
+
+enum server_table serve_table_begin(struct serve_table *t, const char *type,
+                                    char run[WORK_ID_BYTES], struct err *err)
+{
+    struct serve_types *types = serve_current_get(t->o.current);
+    const struct plan *plan = serve_types_plan(types, type);
+    enum server_table taken = TABLE_NOT_KEPT;
+
+    if (!plan)
+        err_set(err, ERR_USER, "no mapping for object type %s", type);
+    pthread_mutex_lock(&t->lock);
+    if (t->stopping)
+        taken = TABLE_STOPPING;
+    else if (t->busy)
+        taken = TABLE_BUSY;
+    else if (plan && start_locked(t, plan, true, err))
+        taken = TABLE_TAKEN;
+    if (taken == TABLE_TAKEN)
+        snprintf(run, WORK_ID_BYTES, "%s", t->run_id);
+    pthread_mutex_unlock(&t->lock);
+    serve_types_put(types);
+    return taken;
+}
+
+struct left {
+    bool found; /* the newest of all */
+    bool unfinished;
+    char type[64];
+};
+
+static bool look_for_left(void *ctx, const struct run_info *info)
+{
+    struct left *l = ctx;
+    struct arena mem;
+    struct err err;
+
+    if (strcmp(info->command, COMMAND) != 0)
+        return true;
+    l->found = true;
+    l->unfinished = info->state != RUN_FINISHED;
+    arena_init(&mem, 1 << 20);
+    struct slice type =
+        json_get_string(json_parse(slice_str(info->params), &mem, &err), "object_type");
+    snprintf(l->type, sizeof l->type, "%.*s", (int)type.n, type.p ? (const char *)type.p : "");
+    arena_fini(&mem);
+    return false;
+}
+
+bool serve_table_resume(struct serve_table *t, struct err *err)
+{
+    struct left left = {0};
+
+    if (!journal_each_run(t->o.journal, look_for_left, &left, err))
+        return false;
+    if (!left.unfinished)
+        return true;
+    struct serve_types *types = serve_current_get(t->o.current);
+    const struct plan *plan = serve_types_plan(types, left.type);
+    pthread_mutex_lock(&t->lock);
+    bool ok = !plan || start_locked(t, plan, false, err);
+    pthread_mutex_unlock(&t->lock);
+    serve_types_put(types);
+    if (!plan)
+        LOG(LOG_WARN, "whole_table_left", F_STR("type", left.type),
+            F_STR("error", "its type is not served any more"));
+    return ok;
+}
+
+struct serve_table *serve_table_new(const struct serve_table_options *o, struct err *err)
+{
+    struct serve_table *t = xalloc(sizeof *t);
+
+    t->o = *o;
+    pthread_mutex_init(&t->lock, NULL);
+    if (cancel_init(&t->cancel, err))
+        return t;
+    pthread_mutex_destroy(&t->lock);
+    free(t);
+    return NULL;
+}
+
+void serve_table_stop(struct serve_table *t)
+{
+    pthread_mutex_lock(&t->lock);
+    t->stopping = true;
+    pthread_mutex_unlock(&t->lock);
+    cancel_fire(&t->cancel, 1);
+}
+
+void serve_table_free(struct serve_table *t)
+{
+    if (!t)
+        return;
+    serve_table_stop(t);
+    if (t->started)
+        pthread_join(t->thread, NULL);
+    cancel_fini(&t->cancel);
+    pthread_mutex_destroy(&t->lock);
+    free(t);
+}
+
+/* ---- for who asks ---- */
+
+struct asked {
+    const char *id;
+    struct buf *out;
+    bool found;
+};
+
+static void describe_ended(struct buf *b, const struct run_info *info)
+{
+    static const char *const states[] = {
+        [RUN_RUNNING] = "interrupted", [RUN_INTERRUPTED] = "interrupted", [RUN_FINISHED] = "done"};
+
+    buf_printf(b, "{\"run\":\"%s\",\"state\":\"%s\",\"of\":%s,\"acceptedAt\":", info->id,
+               states[info->state], info->params);
+    calls_add_time(b, info->started_us);
+    buf_add_str(b, ",\"endedAt\":");
+    if (info->ended_us)
+        calls_add_time(b, info->ended_us);
+    else
+        buf_add_str(b, "null");
+    buf_printf(b, ",\"summary\":%s}", info->summary[0] ? info->summary : "null");
+}
+
+static bool ask_run(void *ctx, const struct run_info *info)
+{
+    struct asked *a = ctx;
+
+    if (strcmp(info->id, a->id) != 0)
+        return true;
+    a->found = strcmp(info->command, COMMAND) == 0;
+    if (a->found)
+        describe_ended(a->out, info);
+    return false;
+}
+
+bool serve_table_describe(struct serve_table *t, const char *run, struct buf *out, bool *found,
+                          struct err *err)
+{
+    struct asked a = {.id = run, .out = out};
+
+    pthread_mutex_lock(&t->lock);
+    *found = t->busy && strcmp(run, t->run_id) == 0;
+    if (*found) {
+        buf_printf(out,
+                   "{\"run\":\"%s\",\"objectType\":\"%s\",\"state\":\"running\",\"acceptedAt\":",
+                   t->run_id, t->type);
+        calls_add_time(out, t->started_us);
+        buf_printf(out, ",\"rows\":%llu,\"estimatedRows\":%llu,\"failed\":%llu}",
+                   (unsigned long long)(t->progress.before + t->progress.done),
+                   (unsigned long long)t->progress.total, (unsigned long long)t->progress.failed);
+    }
+    pthread_mutex_unlock(&t->lock);
+    if (*found)
+        return true;
+    bool ok = journal_each_run(t->o.journal, ask_run, &a, err);
+    *found = a.found;
+    return ok;
+}

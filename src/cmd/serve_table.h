@@ -1,0 +1,36 @@
+/*
+ * cmd/serve_table.h - whole tables for `serve`: one run at a time, by engine/direct.
+ *
+ * A run of its own in the journal: it goes on at the next start when the server stopped, or was
+ * killed, in its middle. Trouble with a server is waited out.
+ *
+ * Threads: begin and describe from any; the rest from the main thread. It has one of its own.
+ */
+#pragma once
+#include "cmd/serve_types.h"
+#include "journal/journal.h"
+#include "metrics/metrics.h"
+#include "serve/server.h"
+
+struct serve_table_options {
+    const struct config *config;
+    struct journal *journal;
+    struct serve_current *current;
+    struct clock *clock;
+    struct metrics *metrics;
+};
+
+struct serve_table;
+
+struct serve_table *serve_table_new(const struct serve_table_options *o, struct err *err);
+/* Goes on with what an earlier process left. */
+bool serve_table_resume(struct serve_table *t, struct err *err);
+/* As server_hooks.whole_table, of a table. */
+enum server_table serve_table_begin(struct serve_table *t, const char *type,
+                                    char run[WORK_ID_BYTES], struct err *err);
+/* As server_hooks.table_run. */
+bool serve_table_describe(struct serve_table *t, const char *run, struct buf *out, bool *found,
+                          struct err *err);
+/* Nothing new is begun, and what runs stops at its next page. */
+void serve_table_stop(struct serve_table *t);
+void serve_table_free(struct serve_table *t); /* waits for its thread */
