@@ -1,6 +1,6 @@
 /*
- * cmd/init.c - cass2es init: a mapping file and an index definition for a live table; on request
- * the index itself.
+ * cmd/init.c - cass2es init: a mapping file and an index definition for a live table, or the
+ * definition that comes with a mapping; on request the index itself.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -12,7 +12,9 @@
 #include "base/log.h"
 #include "cmd/command.h"
 #include "cmd/connect.h"
+#include "cmd/document.h"
 #include "mapping/define.h"
+#include "mapping/definition.h"
 
 enum { TEXT_MAX_BYTES = 16 << 20 };
 
@@ -162,25 +164,127 @@ static bool init_all(struct init *i, struct err *err)
     return true;
 }
 
+/* ---- by a mapping that brings a definition -----------------------------------------------------
+ */
+
+static bool look_free(struct init *i, const char *name, struct err *err)
+{
+    struct elastic_index there;
+    bool found;
+
+    if (!elastic_index_look(i->elastic, name, &there, &found, err))
+        return false;
+    if (!found)
+        return true;
+    return err_set(err, ERR_USER, "%s is there already%s%s; it was left as it is", name,
+                   there.is_alias ? ", an alias of " : "", there.is_alias ? there.name : "");
+}
+
+static bool create_defined(struct init *i, const struct mapping *m, struct arena *mem,
+                           struct err *err)
+{
+    bool own = exists(i->index_path); /* edited: it goes before the one of the mapping */
+    const char *from = own ? i->index_path : m->definition.name;
+    struct definition_wish wish = {
+        .versioning = mapping_versioning_word(m->versioning),
+        .alias = strcmp(i->index, m->index.name) != 0 ? m->index.name : NULL,
+        .type = i->server.major == 6 && !i->server.opensearch ? m->type.name ? m->type.name : "_doc"
+                                                              : NULL,
+    };
+    struct buf text;
+    struct buf out;
+
+    if (!look_free(i, i->index, err) || (wish.alias && !look_free(i, wish.alias, err)))
+        return false;
+    buf_init(&text, TEXT_MAX_BYTES);
+    buf_init(&out, TEXT_MAX_BYTES);
+    bool ok = read_file(from, &text, err);
+    if (ok)
+        ok = (definition_write(buf_slice(&text), &wish, mem, &out, err) &&
+              elastic_index_create(i->elastic, i->index, buf_slice(&out), err)) ||
+             err_wrap(err, "%s", from);
+    buf_fini(&out);
+    buf_fini(&text);
+    if (ok)
+        printf("created index %s%s%s, of %s\n", i->index, wish.alias ? " with alias " : "",
+               wish.alias ? wish.alias : "", from);
+    return ok;
+}
+
+static bool copy_definition(const struct init *i, const struct mapping *m, struct err *err)
+{
+    struct buf text;
+
+    buf_init(&text, TEXT_MAX_BYTES);
+    bool ok = read_file(m->definition.name, &text, err) &&
+              write_file(i->index_path, buf_slice(&text), err);
+    buf_fini(&text);
+    if (ok)
+        printf("wrote %s: settings and fields of the index\n"
+               "next: edit it; cass2es init --create with the same --mapping makes the index\n",
+               i->index_path);
+    return ok;
+}
+
+static bool init_defined(struct init *i, const struct mapping *m, struct arena *mem,
+                         struct err *err)
+{
+    const struct config *c = i->config;
+    const char *name;
+
+    if (!m->definition.name)
+        return mapping_error(m, m->index.at, err,
+                             "the mapping names no definition of its index (target.definition); "
+                             "init KEYSPACE.TABLE writes one from the live schema");
+    if (!definition_index(m->definition.name, mem, &name, err) || !find_server(i, err))
+        return false;
+    i->index = c->sync.index ? c->sync.index : name;
+    i->index_path = xsprintf("%s/%s.index.json", c->init.out, name);
+    if (!c->init.create)
+        return copy_definition(i, m, err);
+    return create_defined(i, m, mem, err);
+}
+
+static bool init_mapping(struct init *i, struct err *err)
+{
+    const struct config *c = i->config;
+    struct document d = {0};
+    struct arena mem;
+
+    if (c->mapping.files[1])
+        return config_fault(c, "mapping.files", err, "takes one mapping here");
+    if (c->cassandra.table)
+        return config_fault(c, "mapping.files", err,
+                            "names the table itself; leave out KEYSPACE.TABLE");
+    arena_init(&mem, TEXT_MAX_BYTES);
+    bool ok =
+        document_load(&d, c, c->mapping.files[0], err) && init_defined(i, d.mapping, &mem, err);
+    arena_fini(&mem);
+    document_fini(&d);
+    return ok;
+}
+
 static bool init_run(const struct config *config, struct context *ctx, int *exit_code,
                      struct err *err)
 {
     struct init i = {.config = config, .ctx = ctx};
 
     (void)exit_code;
-    bool ok = init_all(&i, err);
+    bool ok = config->mapping.files[0] ? init_mapping(&i, err) : init_all(&i, err);
     init_fini(&i);
     return ok;
 }
 
 const struct command command_init = {
     .name = "init",
-    .summary = "Write a mapping file and an index definition for a table",
-    .usage = "KEYSPACE.TABLE [--index NAME] [--create] [OPTION]...",
+    .summary = "Write a mapping file and an index definition, make an index",
+    .usage = "KEYSPACE.TABLE|--mapping FILE|PROFILE [--index NAME] [--create] [OPTION]...",
     .details = "Reads the live schema and writes TABLE.yaml (what a document is made of; the same "
                "as is used without a file) and TABLE.index.json (settings and fields of the "
                "index), for editing. Nothing that is there is written over. With --create the "
-               "index is made of TABLE.index.json, edited or just written.",
+               "index is made of TABLE.index.json, edited or just written. With --mapping the "
+               "definition that comes with it is written for editing, or the index made of it; "
+               "where the mapping names an alias, that is made, too.",
     .id = FOR_INIT,
     .takes_table = true,
     .signals = true,

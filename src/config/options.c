@@ -431,13 +431,13 @@ const struct option config_options[] = {
     /* ---- mapping */
     {
         .name = "mapping.files", .flag = "mapping",
-        FIELD(OPT_LIST, mapping.files), .value = "FILE|PROFILE,...", .commands = RUNS,
+        FIELD(OPT_LIST, mapping.files), .value = "FILE|PROFILE,...", .commands = RUNS | FOR_INIT,
         .required = FOR_SERVE, .identity = true,
         .help = "Document types: mapping files, or profiles such as sunbird/batch; sync takes one.",
     },
     {
         .name = "mapping.profiles_dir", .flag = "profiles-dir",
-        FIELD(OPT_STRING, mapping.profiles_dir), .value = "DIR", .commands = RUNS,
+        FIELD(OPT_STRING, mapping.profiles_dir), .value = "DIR", .commands = RUNS | FOR_INIT,
         .def_shown = "found beside the program",
         .help = "Folder of the profiles.",
     },

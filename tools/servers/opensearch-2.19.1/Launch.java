@@ -2,6 +2,7 @@ import java.nio.file.Path;
 import java.util.List;
 import java.util.Map;
 import java.util.concurrent.CountDownLatch;
+import org.opensearch.analysis.common.CommonAnalysisPlugin;
 import org.opensearch.common.settings.Settings;
 import org.opensearch.index.reindex.ReindexPlugin;
 import org.opensearch.node.InternalSettingsPreparer;
@@ -14,7 +15,7 @@ public final class Launch extends Node {
         super(InternalSettingsPreparer.prepareEnvironment(
                   Settings.builder().put("path.home", config.getParent().toString()).build(),
                   Map.of(), config, () -> "node"),
-              List.of(Netty4Plugin.class, ReindexPlugin.class), false);
+              List.of(Netty4Plugin.class, CommonAnalysisPlugin.class, ReindexPlugin.class), false);
     }
 
     public static void main(String[] args) throws Exception {

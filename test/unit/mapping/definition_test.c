@@ -1,0 +1,162 @@
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/json.h"
+#include "mapping/definition.h"
+#include "mapping/file.h"
+
+#define META "\"_meta\":{\"cass2es\":{\"versioning\":\"sequence\"}}"
+
+static struct arena mem;
+
+static int set_up(void **state)
+{
+    (void)state;
+    arena_init(&mem, 1 << 20);
+    return 0;
+}
+
+static int tear_down(void **state)
+{
+    (void)state;
+    arena_fini(&mem);
+    return 0;
+}
+
+static void written(void **state)
+{
+    static const struct {
+        const char *text, *alias, *type, *want;
+    } cases[] = {
+        {"{\"mappings\": {}}", NULL, NULL, "{\"mappings\":{" META "}}"},
+        {"{\"settings\": {\"x\": 1.50}, \"mappings\": {\"properties\": {\"a\": {}}}}", NULL, NULL,
+         "{\"settings\":{\"x\":1.50},\"mappings\":{" META ",\"properties\":{\"a\":{}}}}"},
+        {"{\"mappings\": {\"_meta\": {\"by\": \"me\", \"cass2es\": {\"source\": \"k.t\"}}}}", NULL,
+         NULL,
+         "{\"mappings\":{\"_meta\":{\"cass2es\":{\"versioning\":\"sequence\",\"source\":\"k.t\"},"
+         "\"by\":\"me\"}}}"},
+        {"{\"mappings\": {" META "}}", NULL, NULL, "{\"mappings\":{" META "}}"},
+        {"{\"mappings\": {}}", "al\"ias", NULL,
+         "{\"aliases\":{\"al\\\"ias\":{}},\"mappings\":{" META "}}"},
+        {"{\"aliases\": {\"b\": {\"is_hidden\": true}, \"a\": 1}, \"mappings\": {}}", "a", NULL,
+         "{\"aliases\":{\"b\":{\"is_hidden\":true},\"a\":{}},\"mappings\":{" META "}}"},
+        {"{\"mappings\": {\"properties\": {}}}", NULL, "_doc",
+         "{\"mappings\":{\"_doc\":{" META ",\"properties\":{}}}}"},
+        {"{\"mappings\": {\"_doc\": {\"properties\": {}}}}", NULL, "_doc",
+         "{\"mappings\":{\"_doc\":{" META ",\"properties\":{}}}}"},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct err err = {0};
+        struct buf out;
+        buf_init(&out, 1 << 16);
+        bool ok = definition_write(
+            slice_str(cases[i].text),
+            &(struct definition_wish){"sequence", cases[i].alias, cases[i].type}, &mem, &out, &err);
+        assert_string_equal(err.text, "");
+        assert_true(ok);
+        buf_add_byte(&out, 0);
+        assert_string_equal((const char *)out.p, cases[i].want);
+        buf_fini(&out);
+    }
+}
+
+static void refused(void **state)
+{
+    static const struct {
+        const char *text, *why;
+    } cases[] = {
+        {"[]", "is no definition of an index: it has no \"mappings\""},
+        {"{\"properties\": {}}", "is no definition of an index: it has no \"mappings\""},
+        {"{\"mappings\": []}", "is no definition of an index: it has no \"mappings\""},
+        {"{\"mappings\": {}, \"aliases\": [\"a\"]}", "aliases is no object"},
+        {"{\"mappings\": {\"_meta\": 1}}", "_meta is no object"},
+        {"{\"mappings\": {\"_meta\": {\"cass2es\": {\"versioning\": \"read_time\"}}}}",
+         "_meta.cass2es.versioning is not \"sequence\", as in the mapping"},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct err err = {0};
+        struct buf out;
+        buf_init(&out, 1 << 16);
+        assert_false(definition_write(slice_str(cases[i].text),
+                                      &(struct definition_wish){.versioning = "sequence"}, &mem,
+                                      &out, &err));
+        assert_int_equal(err.kind, ERR_USER);
+        assert_string_equal(err.text, cases[i].why);
+        buf_fini(&out);
+    }
+    struct err err = {0};
+    assert_false(definition_write(slice_str("{\"mappings\":"),
+                                  &(struct definition_wish){.versioning = "none"}, &mem,
+                                  &(struct buf){0}, &err));
+    assert_int_equal(err.kind, ERR_USER);
+}
+
+static void named_after_the_index(void **state)
+{
+    struct err err = {0};
+    const char *name = "";
+
+    (void)state;
+    assert_true(definition_index("/a/b.index.json/userv3.index.json", &mem, &name, &err));
+    assert_string_equal(name, "userv3");
+    assert_true(definition_index("x.index.json", &mem, &name, &err));
+    assert_string_equal(name, "x");
+    assert_false(definition_index("/a/.index.json", &mem, &name, &err));
+    assert_string_equal(err.text,
+                        "/a/.index.json: a definition is named after its index: NAME.index.json");
+    assert_false(definition_index("userv3.json", &mem, &name, &err));
+    assert_int_equal(err.kind, ERR_USER);
+}
+
+/* Each profile that ships has one that a server can be given. */
+static void those_of_the_profiles(void **state)
+{
+    static const char *const profiles[] = {"batch", "location", "organisation", "user",
+                                           "user_course"};
+
+    (void)state;
+    for (size_t i = 0; i < sizeof profiles / sizeof *profiles; i++) {
+        struct err err = {0};
+        char path[1024];
+        struct buf text, out;
+        snprintf(path, sizeof path, TEST_DATA "/../../profiles/sunbird/%s.yaml", profiles[i]);
+        AUTO(mapping) struct mapping *m = mapping_load(path, &err);
+        if (!m && strstr(err.text, "not supported yet"))
+            continue;
+        assert_string_equal(err.text, "");
+        FILE *f = fopen(m->definition.name, "re");
+        assert_non_null(f);
+        buf_init(&text, 1 << 16);
+        buf_init(&out, 1 << 16);
+        text.len = fread(buf_room(&text, 1 << 15), 1, 1 << 15, f);
+        assert_true(text.len < 1 << 15);
+        fclose(f);
+        assert_true(definition_write(
+            buf_slice(&text), &(struct definition_wish){"sequence", "a", NULL}, &mem, &out, &err));
+        const struct json *all = json_parse(buf_slice(&out), &mem, &err);
+        assert_true(json_get(json_get(all, "mappings"), "properties")->count > 6);
+        buf_fini(&out);
+        buf_fini(&text);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(written, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(refused, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(named_after_the_index, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(those_of_the_profiles, set_up, tear_down),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
