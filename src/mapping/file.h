@@ -18,8 +18,9 @@
 
 /* Where something was written. */
 struct place {
-    uint32_t line; /* from 1 */
+    uint32_t line; /* from 1; 0: nowhere */
     uint32_t column;
+    const char *path; /* of the file: the mapping, or what it extends; NULL: the mapping */
 };
 
 struct mapping_name {

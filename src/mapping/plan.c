@@ -283,6 +283,8 @@ static bool apply_step(struct plan *p, const struct mapping_step *s, struct fiel
     const struct field *from = NULL;
     char near[128];
 
+    if (s->kind > STEP_DROP)
+        return mapping_error(m, s->field.at, err, "this step is not supported yet");
     if (s->kind == STEP_DROP) {
         struct field *gone = field_find(f, s->field.name);
         if (!gone || gone->dropped) {
@@ -657,6 +659,10 @@ static bool finish_fields(struct plan *p, struct fields *f, struct err *err)
 static bool compile(struct plan *p, struct fields *f, struct err *err)
 {
     const struct mapping *m = p->mapping;
+
+    if (m->where.count || m->rows || m->null_rule_count || m->time_rule_count || m->epoch_ms)
+        return mapping_error(m, m->object_at, err,
+                             "where, rows and rules per field are not supported yet");
 
     if (!check_key(p, err) || !check_preserve(p, err) || !start_fields(p, f, err) ||
         !compile_id(p, f, err) || !compile_routing(p, f, err) || !compile_select(p, err))

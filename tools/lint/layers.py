@@ -32,7 +32,7 @@ HOMES = [
     (r"curl/.*", ["src/http/"]),
     (r"sqlite3\.h", ["src/journal/"]),
     (r"microhttpd\.h", ["src/serve/"]),
-    (r"yaml\.h", ["src/config/", "src/mapping/file."]),
+    (r"yaml\.h", ["src/config/", "src/mapping/yaml."]),
     (r"librdkafka/.*", ["src/source/"]),
 ]
 

@@ -125,7 +125,9 @@ static void mistakes(void **state)
         {"- a\n", "1:1: a mapping must be a map of names and values"},
         {"objct: x\n", "1:1: unknown key \"objct\"; did you mean \"object\""},
         {"source: {tabel: t}\n", "1:10: unknown key of source \"tabel\"; did you mean \"table\""},
-        {"extends: x\n", "1:1: key \"extends\" is not supported yet"},
+        {"more_steps: []\n",
+         "1:1: more_steps comes with extends, and without steps: it is added to those of the "
+         "file that is extended"},
         {"object: x\n", "1:1: source is missing"},
         {"object: x\nsource: {table: t}\n", "1:1: target is missing"},
         {"source: {keyspace: k}\n", "1:9: source has no table"},
@@ -134,12 +136,34 @@ static void mistakes(void **state)
         {"target: {index: x, routing: [y]}\n", "1:29: routing must be text"},
         {HEAD "object: again\n", "4:1: \"object\" is there twice"},
         {HEAD "steps:\n  - copie: {a: b}\n", "5:5: unknown step \"copie\"; did you mean \"copy\""},
-        {HEAD "steps:\n  - parse_json: {field: b}\n",
-         "5:5: step \"parse_json\" is not supported yet"},
+        {HEAD "steps:\n  - parse_json: {feld: b}\n",
+         "5:18: unknown key of parse_json \"feld\"; did you mean \"field\""},
+        {HEAD "steps:\n  - parse_json: {as: array}\n", "5:17: parse_json has no field"},
+        {HEAD "steps:\n  - parse_json: {field: b, as: list}\n",
+         "5:32: unknown value of as \"list\"; allowed: any, array, object"},
+        {HEAD "steps:\n  - flag: {field: a, from: b}\n",
+         "5:11: flag compares with nothing; one of ge, gt, le, lt, eq"},
+        {HEAD "steps:\n  - flag: {field: a, from: b, ge: 1, lt: 2}\n",
+         "5:42: flag compares once: lt is one too many"},
+        {HEAD "steps:\n  - flag: {field: a, from: b, ge: x}\n", "5:35: ge must be a number"},
+        {HEAD "steps:\n  - lookup: {field: a, table: b, key: {}, take: c}\n",
+         "5:39: key names no column"},
+        {HEAD "steps:\n  - children: {field: a, table: b}\n", "5:15: children has no by"},
+        {HEAD "steps: &a\n  - children: {field: a, table: b, by: {x: y}, each: *a}\n",
+         "4:8: steps within steps, more than 8 deep"},
+        {HEAD "steps:\n  - bit_flags: {field: a}\n", "5:16: bit_flags has no config"},
+        {HEAD "steps:\n  - split: {field: a}\n",
+         "5:12: split has no by: the text between two parts"},
+        {HEAD "steps:\n  - cast: {field: a}\n", "5:11: cast has no to"},
+        {HEAD "where: {a: []}\n", "4:12: an empty list of values"},
         {HEAD "steps:\n  - zzzzzzzz: 1\n",
-         "5:5: unknown step \"zzzzzzzz\"; allowed: copy, const, drop"},
+         "5:5: unknown step \"zzzzzzzz\"; allowed: copy, const, drop, default, "
+         "parse_json, parse_json_values, to_json, lookup, children, first, only, flag, bit_flags, "
+         "concat, cast, split, lower, upper"},
         {HEAD "steps:\n  - decrypt: {a: b}\n",
-         "5:5: unknown step \"decrypt\"; allowed: copy, const, drop"},
+         "5:5: unknown step \"decrypt\"; allowed: copy, const, drop, default, "
+         "parse_json, parse_json_values, to_json, lookup, children, first, only, flag, bit_flags, "
+         "concat, cast, split, lower, upper"},
         {HEAD "steps:\n  - drop\n", "5:5: step \"drop\" says nothing to do; write \"- drop: ...\""},
         {HEAD "steps: {copy: {a: b}}\n", "4:8: steps must be a list"},
         {HEAD "steps:\n  - {copy: {a: b}, drop: [c]}\n",
@@ -147,8 +171,9 @@ static void mistakes(void **state)
         {HEAD "steps:\n  - copy: [a, b]\n", "5:11: copy must be a map of names and values"},
         {HEAD "steps:\n  - drop: []\n", "5:11: drop is an empty list"},
         {HEAD "nulls: kep\n", "4:8: unknown value of nulls \"kep\"; did you mean \"keep\""},
-        {HEAD "nulls: {a: keep}\n", "4:8: nulls per field is not supported yet"},
-        {HEAD "timestamps: {pattern: x}\n", "4:13: timestamps per field is not supported yet"},
+        {HEAD "nulls: {a: kep}\n", "4:12: unknown value of nulls \"kep\"; did you mean \"keep\""},
+        {HEAD "timestamps: {a: {patern: x}}\n",
+         "4:18: unknown key of timestamps \"patern\"; did you mean \"pattern\""},
         {HEAD "versioning: read_tme\n",
          "4:13: unknown value of versioning \"read_tme\"; did you mean \"read_time\""},
         {HEAD "preserve: everything\n", "4:11: preserve must be a list of fields, or \"all\""},
@@ -222,6 +247,83 @@ static void profiles_load(void **state)
     }
 }
 
+/* ---- the whole vocabulary */
+
+static void every_step(void **state)
+{
+    (void)state;
+    struct err err = {0};
+    AUTO(mapping) struct mapping *m = mapping_parse(
+        slice_str(
+            "object: o\nsource: {table: t}\ntarget: {index: i}\n"
+            "where: {status: 1, kind: [a, null]}\n"
+            "nulls: {default: omit, a: keep}\n"
+            "timestamps: {default: epoch_ms, d: {pattern: yyyy, tz: Asia/Kolkata}}\n"
+            "rename: {x: y}\n"
+            "steps:\n"
+            "  - default: {a: 0, b: []}\n"
+            "  - parse_json: {field: p, as: object, bad: null}\n"
+            "  - parse_json_values: {field: v, bad: omit, blank: fail, keys: k, empty: omit}\n"
+            "  - to_json: {field: j, from: v}\n"
+            "  - lookup: {field: n, table: u, keyspace: ks, key: {id: '{x}'}, take: c, "
+            "missing: 'omit'}\n"
+            "  - children: {field: c, table: u, by: {id: '{x}'}, where: {gone: false}, "
+            "rename: {q: r}, each: [{drop: z}]}\n"
+            "  - flag: {field: f, from: n, ge: 4}\n"
+            "  - bit_flags: {field: g, config: {table: s, key: {id: t}, column: value, "
+            "path: a.b}}\n"
+            "  - concat: {field: h, of: [a, b], with: ' '}\n"
+            "  - cast: {field: k, to: integer, bad: 0}\n"
+            "  - split: {field: l, by: ',', trim: false, empty: keep}\n"
+            "  - lower: [a, b]\n"
+            "  - only: {field: w, table: u, by: {id: x}, missing: error}\n"),
+        "m.yaml", &err);
+
+    assert_string_equal(err.text, "");
+    assert_int_equal(m->where.count, 2);
+    assert_string_equal(m->where.list[0].values[0], "1");
+    assert_string_equal(m->where.list[1].values[0], "\"a\"");
+    assert_string_equal(m->where.list[1].values[1], "null");
+    assert_true(m->omit_nulls && m->null_rule_count == 1 && !m->null_rules[0].omit);
+    assert_true(m->epoch_ms && m->time_rule_count == 1);
+    assert_string_equal(m->time_rules[0].zone, "Asia/Kolkata");
+    assert_int_equal(m->step_count, 15); /* two of default and of lower */
+    const struct mapping_step *s = m->steps;
+    assert_string_equal(s[1].json, "[]");
+    assert_true(s[2].parse.as == JSON_OF_OBJECT && s[2].parse.bad.kind == OTHERWISE_VALUE);
+    assert_string_equal(s[2].parse.bad.json, "null");
+    assert_true(s[2].parse.blank.kind == OTHERWISE_VALUE && !s[2].parse.blank.said);
+    assert_true(s[3].parse.bad.kind == OTHERWISE_OMIT && s[3].parse.omit_empty);
+    assert_true(s[3].parse.blank.kind == OTHERWISE_FAIL && s[3].parse.blank.said);
+    assert_string_equal(s[4].from.name, "v");
+    assert_true(s[5].lookup.missing.kind == OTHERWISE_VALUE); /* in quotes it is a text */
+    assert_string_equal(s[5].lookup.missing.json, "\"omit\"");
+    assert_string_equal(s[6].rows->rename.list[0].to.name, "r");
+    assert_int_equal(s[6].rows->each.list[0].kind, STEP_DROP);
+    assert_true(s[7].flag.compare == COMPARE_GE && s[7].flag.if_null.kind == OTHERWISE_OMIT);
+    assert_string_equal(s[8].bits.names, "flagNameList");
+    assert_string_equal(s[9].concat.with, " ");
+    assert_true(s[10].cast.to == CAST_INTEGER && s[11].split.no_trim && s[11].split.keep_empty);
+    assert_int_equal(s[14].kind, STEP_ONLY);
+    assert_int_equal(s[14].rows->missing.kind, OTHERWISE_FAIL);
+}
+
+static void a_release_extends_another(void **state)
+{
+    (void)state;
+    static const char *const names[] = {"sunbird", "sunbird-5", "sunbird-4.2", "sunbird-lern"};
+
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        struct err err = {0};
+        AUTO_STR char *path = xsprintf("%s/../../profiles/%s/user.yaml", TEST_DATA, names[i]);
+        AUTO(mapping) struct mapping *m = mapping_load(path, &err);
+        assert_string_equal(err.text, "");
+        assert_string_equal(m->object, "user");
+        assert_string_equal(m->table.name, "user");
+        assert_true(m->step_count > 0 && m->rename.count > 0);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -232,6 +334,8 @@ int main(void)
         cmocka_unit_test(no_file),
         cmocka_unit_test(profiles_load),
         cmocka_unit_test(definition_of_the_index),
+        cmocka_unit_test(every_step),
+        cmocka_unit_test(a_release_extends_another),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
