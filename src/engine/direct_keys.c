@@ -14,7 +14,7 @@ static bool add_keys(struct key_scanner *s, const struct page *page, struct err 
     struct row_cursor rows = page_rows(page);
 
     while (row_next(&rows, s->cells, err))
-        if (!direct_add_single(&s->w, KEYED_WRITE, s->cells, err))
+        if (!direct_add_single(&s->w, KEYED_SCAN, s->cells, err))
             return false;
     return err->kind == ERR_NONE && direct_settle_singles(&s->w, err);
 }

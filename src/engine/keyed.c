@@ -39,11 +39,11 @@ struct keyed *keyed_open(const struct keyed_options *o, struct err *err)
     arena_init(&k->write_mem, k->memory_bytes);
     map_init(&k->seen);
     elastic_bulk_init(&k->bulk, k->memory_bytes / 2);
-    k->bulk_docs = xalloc(ROUND_DOCS * sizeof(struct doc *));
+    k->bulk_docs = xalloc(SCAN_DOCS * sizeof(struct doc *));
     buf_init(&k->text, k->memory_bytes / 2);
     buf_init(&k->routing, ROUTING_BYTES);
     k->partition_texts = xalloc((plan_list_count(o->plans) + 1) * sizeof *k->partition_texts);
-    k->look_max = ROUND_DOCS;
+    k->look_max = k->scan_docs = ROUND_DOCS;
     k->elastic = o->sink;
     k->session = cql_session_open(o->cluster, err);
     if (k->session && !k->elastic) {
@@ -78,6 +78,8 @@ void keyed_free(struct keyed *k)
     arena_fini(&k->key_mem);
     arena_fini(&k->query_mem);
     arena_fini(&k->call_mem);
+    keyed_forget_intervals(k);
+    free(k->extras);
     free(k->bulk_docs);
     free(k->shared);
     free(k->docs);
@@ -242,9 +244,9 @@ void keyed_begin(struct keyed *k, const struct plan *plan, struct keyed_result *
     k->target = (struct elastic_target){
         .index = plan_index(plan), .pipeline = plan_pipeline(plan), .type = plan_type(plan)};
     k->results = sum;
-    if (k->look_max < ROUND_DOCS) /* documents may be smaller today */
-        k->look_max = k->look_max * 2 < ROUND_DOCS ? k->look_max * 2 : ROUND_DOCS;
-    k->doc_count = k->shared_count = 0;
+    if (k->look_max < SCAN_DOCS) /* documents may be smaller today */
+        k->look_max = k->look_max * 2 < SCAN_DOCS ? k->look_max * 2 : SCAN_DOCS;
+    k->doc_count = k->shared_count = k->extra_count = 0;
     arena_reset(&k->call_mem);
     arena_reset(&k->query_mem);
     arena_reset(&k->key_mem);
@@ -264,13 +266,20 @@ bool keyed_add(struct keyed *k, enum keyed_task task, const struct slice *key, i
         return err->kind == ERR_NONE ? keyed_no_memory(err) : false;
     d->query = &whole;
     d->first_is_stale = task == KEYED_WRITE_STALE;
+    d->in_order = task == KEYED_SCAN;
+    if (d->in_order) {
+        buf_reset(&k->text);
+        cql_partition_key(key, plan_partition_count(k->plan), &k->text);
+        d->token = cql_token(buf_slice(&k->text));
+    }
     if (task == KEYED_CHECK && d->state == DOC_LOOK) {
         d->state = DOC_CHECK;
         d->created_seq_no = seq_no;
         d->created_term = term;
     }
+    k->key_bytes += d->id.n;
     for (uint16_t i = 0; i < plan_key_count(k->plan); i++)
-        k->key_bytes += key[i].n;
+        k->key_bytes += key[i].n + sizeof *key;
     return (k->doc_count < DOCS_AT_ONCE && k->key_bytes < k->memory_bytes / 2) ||
            keyed_flush(k, err);
 }

@@ -155,6 +155,8 @@ bool keyed_check(struct keyed *k, struct err *err);
 
 enum keyed_task {
     KEYED_WRITE,       /* read the row, write the document */
+    KEYED_SCAN,        /* the same; keys come in the table's order, so that rows are read together,
+                          and those between two keys are documents, too */
     KEYED_WRITE_STALE, /* the same, and the first conflict is `stale`: the row was read just now */
     KEYED_CHECK,       /* we created its document: is the row still there; else delete it */
 };

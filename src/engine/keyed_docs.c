@@ -44,8 +44,8 @@ static void unreadable(struct keyed *k, struct doc *d, const char *text)
 /* What is stored now, for all documents that are to be written: before their rows are read. */
 static bool look(struct keyed *k, struct doc **docs, size_t count, struct err *err)
 {
-    struct slice ids[ROUND_DOCS], routings[ROUND_DOCS];
-    struct elastic_found found[ROUND_DOCS];
+    struct slice ids[SCAN_DOCS], routings[SCAN_DOCS];
+    struct elastic_found found[SCAN_DOCS];
     bool source = true;
 
     for (size_t from = 0; from < count;) {
@@ -65,6 +65,7 @@ static bool look(struct keyed *k, struct doc **docs, size_t count, struct err *e
         if (err->kind == ERR_REJECT) {
             /* Too large for one answer, or for our memory, or not to be told faithfully: the rest
              * waits for the next pass. */
+            k->round_cut = true;
             if (from)
                 return err_clear(err), true;
             if (n > 1) {
@@ -197,11 +198,14 @@ static bool read_rows(struct keyed *k, struct doc **docs, size_t count, enum doc
     static const read_taker takers[] = {
         [DOC_LOOK] = take_row, [DOC_CHECK] = take_check, [DOC_CONFIRM] = take_confirm};
     bool whole = state == DOC_LOOK;
-    struct read reads[ROUND_DOCS];
+    struct read reads[SCAN_DOCS];
     size_t n = 0;
 
+    if (state != DOC_CONFIRM && !keyed_read_intervals(k, state, err))
+        return false;
     for (size_t i = 0; i < count; i++)
-        if (docs[i]->state == state && (state == DOC_CHECK || docs[i]->looked))
+        if (docs[i]->state == state && !docs[i]->was_read &&
+            (state == DOC_CHECK || docs[i]->looked))
             reads[n++] = read_of(k, docs[i], whole);
     return keyed_read_all(k, reads, n, takers[state],
                           whole ? &k->row_answer_bytes : &k->key_answer_bytes, err);
@@ -289,7 +293,7 @@ static bool send_bulk(struct keyed *k, struct err *err)
 static bool pass(struct keyed *k, struct doc **docs, size_t count, struct err *err)
 {
     bool confirm = docs[0]->state == DOC_CONFIRM;
-    struct doc *wanted[ROUND_DOCS];
+    struct doc *wanted[SCAN_DOCS];
     size_t n = 0;
 
     arena_reset(&k->look_mem);
@@ -297,6 +301,7 @@ static bool pass(struct keyed *k, struct doc **docs, size_t count, struct err *e
     if (k->guard)
         guard_renew(k->guard, k->elastic);
     for (size_t i = 0; i < count; i++) {
+        docs[i]->was_read = false;
         docs[i]->looked = k->versioning != VERSIONING_SEQUENCE;
         if (docs[i]->state != DOC_CHECK && !docs[i]->looked)
             wanted[n++] = docs[i];
@@ -313,7 +318,7 @@ static bool pass(struct keyed *k, struct doc **docs, size_t count, struct err *e
 static size_t docs_in_a_pass(const struct keyed *k)
 {
     if (!keyed_is_versioned(k))
-        return ROUND_DOCS;
+        return SCAN_DOCS;
     if (!k->row_answer_bytes)
         return ROUND_DOCS_FIRST;
     size_t n = BODY_BYTES / k->row_answer_bytes;
@@ -346,9 +351,13 @@ static bool choose(struct keyed *k, struct doc *first, size_t count, struct doc 
 
 static bool work_off(struct keyed *k, struct doc *first, size_t count, struct err *err)
 {
-    struct doc *docs[ROUND_DOCS];
+    struct doc *docs[SCAN_DOCS];
     size_t n;
 
+    k->round = first;
+    k->round_count = count;
+    k->round_bytes = 0;
+    k->round_cut = false;
     for (;;) {
         if (!choose(k, first, count, docs, &n, err))
             return false;
@@ -359,12 +368,44 @@ static bool work_off(struct keyed *k, struct doc *first, size_t count, struct er
     }
 }
 
+size_t keyed_round_aim(const struct keyed *k)
+{
+    return k->memory_bytes / 4 < BODY_BYTES ? k->memory_bytes / 4 : BODY_BYTES;
+}
+
+/* Documents are of one kind in a round: a scan's, or single ones. */
+static size_t next_round(const struct keyed *k, size_t from)
+{
+    bool scan = k->docs[from].in_order;
+    size_t most = !scan ? ROUND_DOCS : k->scan_docs < k->look_max ? k->scan_docs : k->look_max;
+    size_t n = 1;
+
+    while (n < most && from + n < k->doc_count && k->docs[from + n].in_order == scan)
+        n++;
+    return n;
+}
+
+/* So that what a round of a scan comes to is one request's. */
+static void size_rounds(struct keyed *k, size_t n)
+{
+    if (k->round_cut || k->round_bytes > 2 * keyed_round_aim(k))
+        k->scan_docs = n / 2 < ROUND_DOCS_FIRST ? ROUND_DOCS_FIRST : n / 2;
+    else if (k->round_bytes < keyed_round_aim(k) && n == k->scan_docs)
+        k->scan_docs = 2 * n < SCAN_DOCS ? 2 * n : SCAN_DOCS;
+}
+
 bool keyed_flush(struct keyed *k, struct err *err)
 {
-    for (size_t from = 0; from < k->doc_count; from += ROUND_DOCS) {
-        size_t n = k->doc_count - from < ROUND_DOCS ? k->doc_count - from : ROUND_DOCS;
+    for (size_t from = 0; from < k->doc_count;) {
+        size_t n = next_round(k, from);
+        bool scan = k->docs[from].in_order;
         if (!work_off(k, &k->docs[from], n, err))
             return false;
+        if (scan)
+            size_rounds(k, n);
+        if (!keyed_add_extras(k, err))
+            return false;
+        from += n;
     }
     k->doc_count = 0;
     arena_reset(&k->key_mem);

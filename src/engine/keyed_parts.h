@@ -3,17 +3,20 @@
  *
  * keyed.c: a call and its results; keyed_keys.c: ids to documents' keys; keyed_docs.c: look, read,
  * send, pass by pass; keyed_write.c: a row to its action; keyed_judge.c: what an answer means;
- * keyed_reads.c: many reads of Cassandra at once. Nothing else includes this. Threads: a keyed
- * belongs to one worker.
+ * keyed_reads.c: many reads of Cassandra at once; keyed_scan.c: elements without a partition key;
+ * keyed_interval.c: rows of a scan, together. Nothing else includes this. Threads: a keyed belongs
+ * to one worker.
  */
 #pragma once
 #include "base/arena.h"
 #include "base/map.h"
 #include "engine/keyed.h"
 #include "engine/retry.h"
+#include "source/scan.h"
 
 enum {
     ROUND_DOCS = 200,    /* looked at, read and written together */
+    SCAN_DOCS = 1000,    /* the same of a scan's, where memory allows for it */
     DOCS_AT_ONCE = 4000, /* collected before they are worked off; more keys are read later */
     KEYS_PER_PAGE = 500, /* of a query for keys */
 };
@@ -49,6 +52,9 @@ struct doc {
     unsigned laters;
     unsigned conflicts; /* of versions */
     bool first_is_stale;
+    bool in_order;    /* of a scan: `docs` has its neighbours as they are in the table */
+    bool was_read;    /* in this pass, with others */
+    int64_t token;    /* in_order */
     uint64_t altered; /* values of the document that are not as in the row */
 
     /* The last read, and what was made of it. */
@@ -100,7 +106,19 @@ struct keyed {
     size_t shared_count, shared_cap;
     struct doc *docs;
     size_t doc_count, doc_cap;
-    size_t look_max; /* documents in one _mget */
+    size_t look_max;   /* documents in one _mget */
+    struct doc *round; /* those worked off together, among `docs` */
+    size_t round_count;
+    size_t round_bytes;    /* of rows that came together */
+    bool round_cut;        /* it was more than there is room for */
+    size_t scan_docs;      /* in a round of a scan: by what they came to */
+    struct slice **extras; /* keys of rows that came unasked for, in key_mem */
+    size_t extra_count, extra_cap;
+    const struct plan *interval_plan; /* whose are the statements below; NULL: none */
+    struct scan_plan interval_rows, interval_keys;
+    char *group_rows, *group_keys; /* NULL: no clustering columns */
+    unsigned group_refusals;
+    size_t group_answer_bytes;
     struct elastic_bulk bulk;
     struct doc **bulk_docs; /* for each item */
     int64_t oldest_us;      /* T of the oldest of them */
@@ -144,6 +162,7 @@ bool keyed_fits(struct keyed *k, const struct page *page, uint16_t columns, stru
  * `lately` (kept up here) fit in. */
 bool keyed_read_all(struct keyed *k, struct read *reads, size_t count, read_taker taker,
                     size_t *lately, struct err *err);
+void keyed_note_answer(size_t *lately, size_t bytes);
 /* Every element that is not bad or a duplicate becomes documents, worked off block by block. */
 bool keyed_elements(struct keyed *k, const struct json *ids, struct map *elements, struct err *err);
 /* The same of elements whose plan_query scans: one scan for all. `is_wanted` says which. */
@@ -166,6 +185,18 @@ bool keyed_is_versioned(const struct keyed *k); /* read_time, write_time */
  * comes. */
 bool keyed_is_partition(const struct keyed *k, const struct slice *key);
 const char *keyed_partition_text(struct keyed *k);
+/* The same without LIMIT; malloc'ed. */
+char *keyed_partition_read(struct keyed *k);
+
+/* ---- rows of a scan, together (keyed_interval.c) */
+
+/* Reads what it can of the round's documents in this state; they are `was_read` then. */
+bool keyed_read_intervals(struct keyed *k, enum doc_state state, struct err *err);
+/* Rows that came though nobody asked for them become documents; behind a round. */
+bool keyed_add_extras(struct keyed *k, struct err *err);
+void keyed_forget_intervals(struct keyed *k);
+/* Bytes that the rows of a round, or their documents, should come to. */
+size_t keyed_round_aim(const struct keyed *k);
 
 /* ---- a document's action and its end (keyed_write.c, keyed_judge.c) */
 

@@ -41,7 +41,7 @@ static size_t reads_at_once(size_t lately)
     return n < 1 ? 1 : n < READS_IN_FLIGHT ? n : READS_IN_FLIGHT;
 }
 
-static void note_answer(size_t *lately, size_t bytes)
+void keyed_note_answer(size_t *lately, size_t bytes)
 {
     if (bytes >= *lately)
         *lately = bytes + 1;
@@ -95,7 +95,7 @@ static bool read_some(struct keyed *k, struct read *reads, size_t count, size_t 
         struct page page;
         struct err why = {0};
         if (cql_take(k->session, tickets[i], &page, &why)) {
-            note_answer(lately, page.rows.n);
+            keyed_note_answer(lately, page.rows.n);
             if (fatal.kind == ERR_NONE && taker(k, of[i], &page, NULL, &fatal))
                 of[i]->done = true;
         } else if (why.kind == ERR_REJECT) {

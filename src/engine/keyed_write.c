@@ -52,6 +52,7 @@ static void add_action(struct keyed *k, struct doc *d, struct elastic_action *a,
     elastic_bulk_begin(&k->bulk, a);
     buf_add_slice(&k->bulk.body, source);
     if (!elastic_bulk_end(&k->bulk)) {
+        k->round_cut = true;
         if (k->bulk.count == 0)
             keyed_fail(k, d, "document_too_large",
                        "the document is larger than the memory for a body");

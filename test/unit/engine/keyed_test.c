@@ -419,6 +419,18 @@ void cql_pager_free(struct cql_pager *p)
     free(p);
 }
 
+void cql_pager_set_rows(struct cql_pager *p, uint32_t page_rows)
+{
+    (void)p;
+    (void)page_rows;
+}
+
+struct slice cql_pager_state(const struct cql_pager *p)
+{
+    (void)p;
+    return SLICE_NULL;
+}
+
 void cql_pager_set_prefetch(struct cql_pager *p, bool on)
 {
     (void)p;
