@@ -108,7 +108,9 @@ static void add_estimate(struct buf *b, const struct preview *p)
     show_count(b, e->documents);
     buf_add_str(b, " documents, ");
     add_bytes(b, e->document_bytes);
-    if (e->ms >= 0) {
+    if (e->ms >= 0 && e->ms < 1000) {
+        buf_add_str(b, ", less than a second of reading");
+    } else if (e->ms >= 0) {
         buf_add_str(b, ", at least ");
         show_duration(b, e->ms);
         buf_printf(b, " of reading with %u workers", workers(p->s->config));

@@ -9,6 +9,7 @@
 
 #include "base/log.h"
 #include "cmd/connect.h"
+#include "cmd/hints.h"
 #include "cmd/preview.h"
 #include "cmd/sync.h"
 
@@ -152,10 +153,16 @@ void sync_add_how_to_go_on(struct sync *s, struct buf *text)
 /* The first few kinds of failures, so that nobody needs to look further for the common case. */
 enum { SHOWN_FAILURES = 5, SHOWN_KEY_BYTES = 80 };
 
+struct shown_kind {
+    char *kind;
+    char *reason, *key, *text; /* of the first */
+    uint64_t failures;
+};
+
 struct shown_failures {
-    struct buf *text;
-    char *seen[SHOWN_FAILURES];
+    struct shown_kind kinds[SHOWN_FAILURES];
     size_t count;
+    bool more;
 };
 
 /* Keys are data: nothing in them may speak to the terminal, or fill it. */
@@ -173,41 +180,92 @@ static void add_key(struct buf *b, const char *key)
         buf_add_str(b, "...");
 }
 
-/* "line 7: it is so" is the same kind as "line 8: it is so". */
-static const char *without_line(const char *text)
+/* What differs from one document to the next is left out: numbers that stand alone ("line 7"),
+ * and what is in single quotes ("with id 'x'"). */
+static char *kind_of(const struct failure_info *f)
 {
-    const char *colon = strncmp(text, "line ", 5) == 0 ? strstr(text, ": ") : NULL;
+    struct buf b;
+    bool quoted = false;
+    uint8_t before = ' ';
 
-    return colon ? colon + 2 : text;
+    buf_init(&b, SIZE_MAX / 2);
+    buf_printf(&b, "%s: ", f->reason);
+    for (const char *c = f->text; *c; c++) {
+        bool digit = *c >= '0' && *c <= '9';
+        bool word = (before >= '0' && before <= '9') || (before >= 'A' && before <= 'Z') ||
+                    (before >= 'a' && before <= 'z') || before == '_';
+
+        quoted = quoted != (*c == '\'');
+        if (!quoted && !(digit && !word))
+            buf_add_byte(&b, (uint8_t)*c);
+        if (!digit || word)
+            before = (uint8_t)*c;
+    }
+    char *kind = xstrdup(buf_cstr(&b));
+    buf_fini(&b);
+    return kind;
 }
 
-static bool show_failure(void *ctx, const struct failure_info *f)
+static bool note_failure(void *ctx, const struct failure_info *f)
 {
     struct shown_failures *shown = ctx;
-
-    const char *kind = without_line(f->text);
+    char *kind = kind_of(f);
 
     for (size_t i = 0; i < shown->count; i++) {
-        if (strcmp(shown->seen[i], kind) == 0)
-            return true;
+        if (strcmp(shown->kinds[i].kind, kind) != 0)
+            continue;
+        shown->kinds[i].failures++;
+        free(kind);
+        return true;
     }
-    buf_printf(shown->text, "  %s: ", f->reason);
-    add_key(shown->text, f->key);
-    buf_printf(shown->text, ": %s\n", f->text);
-    shown->seen[shown->count++] = xstrdup(kind);
-    return shown->count < SHOWN_FAILURES;
+    if (shown->count == SHOWN_FAILURES) {
+        shown->more = true;
+        free(kind);
+        return true;
+    }
+    struct shown_kind *k = &shown->kinds[shown->count++];
+    *k = (struct shown_kind){.kind = kind,
+                             .reason = xstrdup(f->reason),
+                             .key = xstrdup(f->key),
+                             .text = xstrdup(f->text),
+                             .failures = 1};
+    return true;
+}
+
+static void add_kind(struct buf *text, const struct shown_kind *k)
+{
+    buf_printf(text, "  %s: ", k->reason);
+    add_key(text, k->key);
+    buf_printf(text, ": %s", k->text);
+    if (k->failures > 1) {
+        buf_add_str(text, " (and ");
+        show_count(text, k->failures - 1);
+        buf_add_str(text, " like it)");
+    }
+    buf_printf(text, "\n    -> %s\n", hint_of(k->reason));
 }
 
 void sync_add_failures(struct sync *s, struct buf *text)
 {
-    struct shown_failures shown = {.text = text};
+    struct shown_failures shown = {0};
     struct err ignored = {0}; /* the summary is not the place to fail */
 
     buf_add_str(text, "\nFailures, one of each kind:\n");
-    journal_each_failure(s->journal, run_id(s->run), show_failure, &shown, &ignored);
-    while (shown.count)
-        free(shown.seen[--shown.count]);
-    buf_printf(text, "All of them: cass2es failures list %s\n", run_id(s->run));
+    journal_each_failure(s->journal, run_id(s->run), note_failure, &shown, &ignored);
+    for (size_t i = 0; i < shown.count; i++) {
+        struct shown_kind *k = &shown.kinds[i];
+
+        add_kind(text, k);
+        free(k->kind);
+        free(k->reason);
+        free(k->key);
+        free(k->text);
+    }
+    if (shown.more)
+        buf_add_str(text, "  and other kinds\n");
+    buf_printf(text,
+               "All of them: cass2es failures list %s\nOnce more:   cass2es failures retry %s\n",
+               run_id(s->run), s->retry_of ? s->retry_of : run_id(s->run));
 }
 
 /* What says which rows has no meaning where ids are brought. */

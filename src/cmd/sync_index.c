@@ -56,7 +56,7 @@ static void counts_json(struct direct_sync *d, struct buf *b, const struct direc
     json_add_string(b, slice_str(plan_index(d->doc.plan)));
     for (size_t i = 0; i < sizeof list / sizeof *list; i++)
         buf_printf(b, ",\"%s\":%llu", list[i].name, (unsigned long long)list[i].n);
-    buf_add_byte(b, '}');
+    buf_printf(b, ",\"took_ms\":%lld}", (long long)d->took_ms);
 }
 
 static void row_if(struct show_table *t, const char *name, uint64_t n)
@@ -65,14 +65,33 @@ static void row_if(struct show_table *t, const char *name, uint64_t n)
         show_row_count(t, name, n);
 }
 
+/* How long, and how fast: of this process. */
+static void add_pace(struct direct_sync *d, struct show_table *t, const struct direct_counts *c)
+{
+    uint64_t rows = c->rows > d->before ? c->rows - d->before : 0;
+    struct buf b;
+
+    buf_init(&b, 256);
+    show_duration(&b, d->took_ms);
+    if (d->took_ms >= 1000 && rows) {
+        buf_add_str(&b, ", ");
+        show_rate(&b, (double)rows * 1000 / (double)d->took_ms);
+    }
+    show_row(t, "took", "%s", buf_cstr(&b));
+    buf_fini(&b);
+}
+
 static void counts_text(struct direct_sync *d, struct buf *b, const struct direct_counts *c,
                         bool finished)
 {
     const struct schema *schema = d->doc.schema;
     struct show_table t = {0};
 
-    buf_printf(b, "%s.%s to index %s: %s\n", schema->keyspace, schema->table,
-               plan_index(d->doc.plan), finished ? "all rows read" : "not finished");
+    buf_printf(b, "%s.%s to index %s: %s", schema->keyspace, schema->table, plan_index(d->doc.plan),
+               !finished          ? "not finished"
+               : c->unread_ranges ? "not all rows could be read"
+                                  : "all rows read");
+    buf_add_str(b, finished && c->failed ? ", some documents failed\n" : "\n");
     show_row(&t, "run", "%s%s", run_id(d->s->run), d->s->resumed ? " (went on)" : "");
     show_row_count(&t, "rows", c->rows);
     row_if(&t, "filtered", c->filtered);
@@ -87,6 +106,7 @@ static void counts_text(struct direct_sync *d, struct buf *b, const struct direc
     row_if(&t, "not UTF-8, written with U+FFFD", c->bad_utf8);
     row_if(&t, "years outside 0-9999, signed", c->year_out_of_range);
     row_if(&t, "altered otherwise", c->altered);
+    add_pace(d, &t, c);
     show_table_end(&t, b);
     if (c->failed)
         buf_add_str(b, "Of failed documents the older version, if any, is still in the index.\n");
@@ -251,6 +271,7 @@ static bool run_direct(struct direct_sync *d, struct direct_counts *counts, stru
         .docs_per_s = (uint64_t)c->sync.max_docs_per_s,
         .reads_per_s = (uint64_t)c->sync.max_reads_per_s,
     };
+    int64_t begin_ms = clock_mono_ms(&d->s->ctx->clock);
     struct direct *direct = direct_start(&o, err);
 
     if (!direct)
@@ -260,6 +281,7 @@ static bool run_direct(struct direct_sync *d, struct direct_counts *counts, stru
         struct direct_progress p;
 
         direct_progress(direct, &p);
+        d->before = p.before;
         screen_update(d->s->screen, &(struct progress){.done = p.done,
                                                        .before = p.before,
                                                        .total = p.total,
@@ -267,6 +289,7 @@ static bool run_direct(struct direct_sync *d, struct direct_counts *counts, stru
                                                        .note = p.note});
     }
     screen_stop(TAKE(d->s->screen));
+    d->took_ms = clock_mono_ms(&d->s->ctx->clock) - begin_ms;
     return direct_finish(direct, counts, err);
 }
 

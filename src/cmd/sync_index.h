@@ -21,6 +21,8 @@ struct direct_sync {
     struct elastic_index index;
     struct guard *guard;
     struct limit *limit;
+    int64_t took_ms; /* of this process */
+    uint64_t before; /* rows of earlier ones */
 };
 
 /* Connects, compiles the plan, looks at the index and at the clocks. err as the parts'. Fini in

@@ -71,6 +71,13 @@ def test_what_it_does_not_take(direct, args, text):
     says(direct.program.run("failures", *args), text, code=2)
 
 
+def test_the_summary_counts_them_by_kind(direct):
+    direct.elastic.item_script = lambda a, meta, s: refused(
+        400, "mapper_parsing_exception", "failed to parse field [v] in document with id '%s'" % meta["_id"]) if meta["_id"] < "i0009" else None
+    says(direct.run(json_=False), "all rows read, some documents failed", r"mapper_parsing_exception: \"i000\d\": failed .* \(and 8 like it\)$",
+         "-> the index's mapping does not take", r"failures retry \d", r"^ +took +\d", code=1)
+
+
 # --- retry: an index ---------------------------------------------------------------------------------------
 
 @pytest.mark.parametrize("mode", ["read_time", "sequence", "none"])
