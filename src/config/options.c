@@ -39,6 +39,7 @@ const struct option_section config_sections[] = {
     {"run",       "Runs: logs, journal, patience"},
     {"log",       "Events on standard error"},
     {"output",    "Output"},
+    {"failures",  "Which failures"},
     {NULL, NULL},
 };
 
