@@ -227,8 +227,8 @@ def test_what_a_restarted_shard_has_forgotten(direct, other):
 
 
 def test_a_storm_of_refusals(direct):
-    """Nobody is let in for 1.5 s, then two in three: it knocks seldom, and gives nobody up."""
-    end = time.monotonic() + 1.5
+    """Nobody is let in for 0.6 s, then two in three: it knocks seldom, and gives nobody up."""
+    end = time.monotonic() + 0.6
     knocks = []
 
     def act(req):

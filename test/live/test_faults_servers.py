@@ -36,7 +36,7 @@ class Watch:
             assert time.monotonic() < end, f"{self.count} documents after {seconds} s\n{self.running.err()[-3000:]}"
             self.step()
 
-    def to_the_end(self, seconds=240):
+    def to_the_end(self, seconds=300):
         end = time.monotonic() + seconds
         while self.running.process.poll() is None:
             assert time.monotonic() < end, self.running.err()[-4000:]
@@ -77,7 +77,7 @@ def ring_args(password_file):
 def test_a_replica_goes_and_comes_back(ring, ring_args, program, elastic, index, tmp_path, mode):
     """RF 3: nobody waits for it."""
     make_index(elastic, index)
-    command = [*what_to_sync(tmp_path, ring["three"], index, mode), *ring_args, "--elastic-url", elastic.url, "--json", "--max-docs-per-s", 400,
+    command = [*what_to_sync(tmp_path, ring["three"], index, mode), *ring_args, "--elastic-url", elastic.url, "--json", "--max-docs-per-s", 150,
                "--workers", 4]
     with program.start(*command) as running:
         watch = Watch(elastic, index, running)
