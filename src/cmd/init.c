@@ -114,8 +114,8 @@ static bool write_both(struct init *i, struct err *err)
     }
     buf_reset(&text);
     if (ok && (!keep || !exists(i->index_path))) {
-        define_index(i->schema, "read_time", &i->server,
-                     i->server.major == 6 && !i->server.opensearch ? "_doc" : NULL, &text);
+        /* Elasticsearch 6 puts its type around the fields by itself. */
+        define_index(i->schema, "read_time", &i->server, NULL, &text);
         ok = write_file(i->index_path, buf_slice(&text), err);
         if (ok)
             printf("wrote %s: settings and fields of the index\n", i->index_path);
@@ -188,12 +188,13 @@ static bool create_defined(struct init *i, const struct mapping *m, struct arena
     struct definition_wish wish = {
         .versioning = mapping_versioning_word(m->versioning),
         .alias = strcmp(i->index, m->index.name) != 0 ? m->index.name : NULL,
-        .type = i->server.major == 6 && !i->server.opensearch ? m->type.name ? m->type.name : "_doc"
-                                                              : NULL,
     };
     struct buf text;
     struct buf out;
 
+    if (i->server.major == 6 && m->type.name && strcmp(m->type.name, "_doc") != 0)
+        return mapping_error(m, m->type.at, err,
+                             "an index with another type than _doc must be made by hand");
     if (!look_free(i, i->index, err) || (wish.alias && !look_free(i, wish.alias, err)))
         return false;
     buf_init(&text, TEXT_MAX_BYTES);

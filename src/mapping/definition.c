@@ -113,15 +113,8 @@ bool definition_write(struct slice text, const struct definition_wish *wish, str
         buf_add_byte(out, '}');
     }
     add_key(out, &first, slice_str("mappings"));
-    if (wish->type) {
-        const struct json *inside = json_get(mappings, wish->type); /* has one already */
-        bool only = true;
-        mappings = inside && inside->kind == JSON_OBJECT ? inside : mappings;
-        buf_add_byte(out, '{');
-        add_key(out, &only, slice_str(wish->type));
-    }
     if (!add_mappings(out, mappings, wish->versioning, err))
         return false;
-    buf_add_str(out, wish->type ? "}}" : "}");
+    buf_add_byte(out, '}');
     return !out->full || err_set(err, ERR_USER, "is too large");
 }

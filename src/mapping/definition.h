@@ -13,7 +13,6 @@
 struct definition_wish {
     const char *versioning; /* word of the mapping, kept in _meta so that no run uses another */
     const char *alias;      /* NULL: none is added */
-    const char *type;       /* of Elasticsearch 6, put around the mappings; else NULL */
 };
 
 /* Name of the index that a file makes: "a/userv3.index.json" makes userv3. False: ERR_USER, the

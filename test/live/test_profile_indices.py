@@ -212,3 +212,19 @@ def test_another_versioning_than_the_mapping(search, tmp_path):
     path.write_text("object: x\nsource: {table: t}\ntarget: {index: i, definition: i.index.json}\nversioning: none\n")
     done = servers.Program(tmp_path).run("init", "--mapping", path, "--elastic-url", search.url, "--create")
     assert done.code == 2 and "i.index.json: _meta.cass2es.versioning is not \"none\"" in done.err, done
+
+
+def test_elasticsearch_6_puts_its_type_around_the_fields(tmp_path):
+    started = servers.ensure("elasticsearch6")
+    old, name = servers.elastic("elasticsearch6"), f"t_init_{uuid.uuid4().hex[:6]}"
+    try:
+        (tmp_path / f"{name}.index.json").write_text(json.dumps({"mappings": {"properties": {"a": {"type": "keyword"}}}}))
+        path = tmp_path / "m.yaml"
+        path.write_text(f"object: x\nsource: {{table: t}}\ntarget: {{index: {name}_alias, definition: {name}.index.json}}\n")
+        done = servers.Program(tmp_path).run("init", "--mapping", path, "--elastic-url", old.url, "--create")
+        assert done.code == 0, done
+        assert old.ok("GET", f"/{name}_alias/_mapping?include_type_name=true")[name]["mappings"] == {
+            "_doc": {"_meta": {"cass2es": {"versioning": "sequence"}}, "properties": {"a": {"type": "keyword"}}}}
+    finally:
+        old.delete(name)
+        servers.stop(*started)
