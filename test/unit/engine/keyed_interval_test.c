@@ -156,6 +156,8 @@ static struct {
 static void (*hook)(const char *step, unsigned n);
 static enum err_kind (*read_fault)(const char *step, unsigned n);
 static bool refuse_groups;
+static unsigned refuse_mget; /* number of the _mget that is too large to answer */
+static unsigned conflicts;
 
 static enum err_kind at(const char *step, unsigned n)
 {
@@ -228,6 +230,7 @@ static void apply_item(const struct json *meta, struct slice source)
     assert_true(condition || !strcmp(op, "create"));
     buf_printf(&answer, "{\"%s\":{\"_id\":\"%s\",", op, id);
     if (conflict) {
+        conflicts++;
         buf_add_str(&answer, "\"status\":409,\"error\":{\"type\":\"version_conflict_engine_"
                              "exception\",\"reason\":\"x\"}}},");
         return;
@@ -257,10 +260,11 @@ bool http_call(struct http_client *c, const struct http_request *r, struct http_
     bool bulk = strstr(r->url, "/_bulk") != NULL;
 
     (void)c;
-    (void)err;
     *out = (struct http_answer){.status = 200, .retry_after_ms = -1};
     *sent = true;
     at(bulk ? "bulk" : "mget", bulk ? ++count.bulk : ++count.mget);
+    if (!bulk && refuse_mget && (count.mget == refuse_mget || count.mget == refuse_mget + 2))
+        return err_set(err, ERR_REJECT, "the answer is longer than 9 bytes");
     buf_reset(&answer);
     arena_reset(&http_mem);
     buf_add_str(&answer, bulk ? "{\"errors\":false,\"items\":[" : "{\"docs\":[");
@@ -589,6 +593,7 @@ static int begin(void **state, bool with_clustering)
     hook = NULL;
     read_fault = NULL;
     refuse_groups = false;
+    refuse_mget = conflicts = 0;
     memory_bytes = 0;
     clustered = with_clustering;
     buf_init(&answer, 16 << 20);
@@ -833,6 +838,31 @@ static void losers_are_read_again(void **state)
     assert_int_equal(count.single, 2);
 }
 
+static void all_are_written_before_bulk(const char *step, unsigned n)
+{
+    if (!strcmp(step, "mget") && n == 1)
+        row_put("20", "x", "9", "new");
+    if (strcmp(step, "bulk") != 0 || n != 1)
+        return;
+    for (size_t i = 0; i < row_count; i++) {
+        rows[i].v[0] = '2';
+        doc_put(id_of(&rows[i]), source_of(&rows[i]));
+    }
+}
+
+/* Many are read together again; a row that is new both times is so once. */
+static void all_lose(void **state)
+{
+    (void)state;
+    fill(30, 5);
+    hook = all_are_written_before_bulk;
+    sync_page();
+    expect_equal();
+    assert_int_equal(sum.counts.rows, 151);
+    assert_int_equal(sum.counts.unchanged, 151);
+    assert_int_equal(count.mget, 3);
+}
+
 static void write_at_read(const char *step, unsigned n)
 {
     if ((strcmp(step, "range") && strcmp(step, "group")) || n != 1)
@@ -977,6 +1007,21 @@ static void little_memory(void **state)
     assert_int_equal(sync_pages(1000), 600);
 }
 
+/* The first is too much for one answer, then half of it behind the first half: what is not looked
+ * at waits. */
+static void looks_that_are_cut(void **state)
+{
+    (void)state;
+    fill(150, 1);
+    for (size_t i = 0; i < row_count; i++)
+        doc_put(id_of(&rows[i]), "{\"v\":\"0\"}");
+    refuse_mget = 1;
+    sync_page();
+    assert_int_equal(sum.counts.indexed, 150);
+    assert_int_equal(conflicts, 0);
+    expect_equal();
+}
+
 /* ---- anything, at any time */
 
 static uint64_t seed;
@@ -1082,6 +1127,7 @@ int main(void)
         T(gone_and_new_rows),
         T(created_and_its_row_deleted),
         T(losers_are_read_again),
+        T(all_lose),
         T(written_between_look_and_read),
         F(shared_tokens),
         T(shared_tokens_of_wide_partitions),
@@ -1091,6 +1137,7 @@ int main(void)
         T(server_without_such_groups),
         T(what_fails_is_read_again),
         T(little_memory),
+        F(looks_that_are_cut),
         T(whatever_happens),
         F(whatever_happens),
     };
