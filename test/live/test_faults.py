@@ -93,7 +93,7 @@ KINDS = {
 }
 SHORT = {("read_time", "elastic", "half-open"), ("read_time", "elastic", "reset"), ("sequence", "elastic", "cut off"),
          ("sequence", "cassandra", "half-open up"), ("read_time", "cassandra", "reset"), ("sequence", "cassandra", "cut off"),
-         ("sequence", "elastic", "half-open"), ("read_time", "elastic", "refused")}
+         ("sequence", "elastic", "half-open"), ("read_time", "elastic", "refused"), ("read_time", "elastic", "half-open up")}
 QUICK = ["--request-timeout", "2s", "--cassandra-request-timeout", "2s"]
 
 
@@ -117,6 +117,8 @@ def test_one_fault_on_one_side(program, between, elastic, index, small, tmp_path
             time.sleep(0.005)
         assert running.process.poll() is None, "too fast for a fault"
         proxy.use(KINDS[kind])
+        if KINDS[kind].refuse:
+            proxy.drop()
         time.sleep(1.5)
         proxy.clear()
         if KINDS[kind].swallow:
