@@ -23,9 +23,10 @@ struct scanner {
 
     /* of the page at hand */
     const struct page *page;
-    struct scan *scan; /* that it is from */
-    size_t row_begin;  /* of the row at hand */
-    size_t *again;     /* rows that are to be read again by themselves: where they begin */
+    struct scan *scan;  /* that it is from */
+    size_t row_begin;   /* of the row at hand */
+    uint32_t rows_left; /* behind it */
+    size_t *again;      /* rows that are to be read again by themselves: where they begin */
     size_t again_count, again_cap;
     size_t *check; /* rows that made a document under another term: where they begin */
     size_t check_count, check_cap;
@@ -210,6 +211,14 @@ static bool describe(struct scanner *s, struct elastic_action *a, const char **r
     return true;
 }
 
+/* A small rest of a page goes along: a request costs both sides more than its bytes. */
+static bool is_due(const struct scanner *s)
+{
+    size_t bytes = s->bulk.body.len;
+
+    return bytes >= s->aim && bytes / s->bulk.count * s->rows_left >= s->aim / 2;
+}
+
 /* One row to one document. False: the page can't go on. */
 static bool add_row(struct scanner *s, struct err *err)
 {
@@ -246,7 +255,7 @@ static bool add_row(struct scanner *s, struct err *err)
         s->row_at = xrealloc(s->row_at, s->row_cap * sizeof *s->row_at);
     }
     s->row_at[s->bulk.count - 1] = s->row_begin;
-    return s->bulk.body.len < s->aim || send_bulk(s, err);
+    return !is_due(s) || send_bulk(s, err);
 }
 
 /* ---- a page ------------------------------------------------------------------------------------
@@ -260,6 +269,7 @@ static bool add_rows(struct scanner *s, struct err *err)
         s->row_begin = s->page->rows.n - rows.rest.n;
         if (!row_next(&rows, s->cells, err))
             return err->kind == ERR_NONE && send_bulk(s, err);
+        s->rows_left = rows.left;
         if (!rows.left)
             scan_last_row(s->scan, s->cells);
         s->w.sum.rows++;

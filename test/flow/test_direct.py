@@ -263,6 +263,23 @@ def test_a_document_that_no_gateway_takes(direct):
     assert "document_too_large" in direct.failures(c["run"])
 
 
+def test_a_small_rest_of_a_page_goes_along(program, make_ring, elastic):
+    """A request is as large as asked for, but no page leaves less than half of that for one of its own."""
+    d = Direct(program, make_ring(), elastic, rows=400)
+    for i, row in enumerate(d.table.rows):
+        row["v"] = b"%04d" % i * 500
+    d.ok("--bulk-size", "64KiB", "--workers", "1")
+    d.same()
+    aim, document = 64 << 10, max(len(line) for b in d.bulks() for line in b.body.split(b"\n")) + 100
+    pages = {}
+    for b in d.bulks():
+        pages.setdefault(actions(b)[0][1]["version"], []).append(len(b.body))
+    assert all(max(sizes) < aim * 3 / 2 + document for sizes in pages.values())
+    assert all(min(sizes) >= aim / 2 - 2 * document for sizes in pages.values() if len(sizes) > 1)
+    assert any(len(sizes) > 1 for sizes in pages.values())
+    assert any(max(sizes) > aim + document for sizes in pages.values())
+
+
 @pytest.mark.parametrize("status", [400, pytest.param(500, marks=pytest.mark.long)])
 def test_a_line_for_which_the_whole_request_is_refused(direct, status):
     direct.on_bulk(lambda req: problem(status, "x_content_parse_exception") if b"i0007" in req.body else None, each=True)
