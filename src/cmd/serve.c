@@ -260,8 +260,9 @@ static void prune(struct serve *s)
     if (s->pruned_ms && now_ms < s->pruned_ms + PRUNE_MS)
         return;
     s->pruned_ms = now_ms;
-    if (!journal_prune_calls(s->journal, s->config->run.keep_runs_ms / 1000,
-                             (uint64_t)s->config->serve.keep_ids, &err))
+    int64_t keep_s = s->config->run.keep_runs_ms / 1000;
+    if (!journal_prune(s->journal, keep_s, &err) ||
+        !journal_prune_calls(s->journal, keep_s, (uint64_t)s->config->serve.keep_ids, &err))
         LOG(LOG_WARN, "journal_not_pruned", F_STR("error", err.text));
 }
 

@@ -213,7 +213,7 @@ static bool keep(struct work *w, const struct run_call *call, const char *object
         const struct json *end = part_end(at, &count);
         buf_reset(&body);
         open_body(&body, object_type);
-        for (const struct json *id = at; id != end; id = id->next) {
+        for (const struct json *id = at; id && id != end; id = id->next) {
             if (id != at)
                 buf_add_byte(&body, ',');
             json_write(&body, id);
