@@ -94,7 +94,7 @@ def test_killed_at_every_step(direct, mode, after):
 def test_killed_again_and_again(direct, mode):
     """Every run dies after so many steps of its own; work that is acknowledged and journalled is not done again."""
     for n in range(60):
-        if not kill_at(direct, (4 if mode == "read_time" else 40) + n % 5, n % 2 == 0, versioning=mode):
+        if not kill_at(direct, (4 if mode == "read_time" else 8) + n % 5, n % 2 == 0, versioning=mode):
             break
     assert 2 < n < 59
     direct.same()

@@ -91,12 +91,6 @@ def test_mistakes_in_a_mapping(serve, program, more, where, words):  # noqa: F81
     assert re.search(re.escape("%s:%s" % (path, where)), text) and words in text, text
 
 
-def test_a_step_for_later(serve, program):  # noqa: F811
-    path = program.file("my.yaml", BATCH + "steps:\n  - parse_json: {orgLocation: list}\n")
-    text = serve.fails(mappings=[path], code=2)
-    assert "%s:5:5" % path in text and "parse_json" in text and re.search("not (yet )?(supported|built)|yet|later", text), text
-
-
 @pytest.mark.parametrize("text,words", [
     (BATCH.replace("course_batch", "course_bach"), "course_bach"),
     (BATCH.replace("sunbird_courses", "moonbird"), "moonbird"),
