@@ -7,7 +7,7 @@ import threading
 import time
 
 import pytest
-from peer_http import Reply
+from peer_cql import OVERLOADED, READ_FAILURE, error
 from serving import (PATHS, USER, Serve, batch, batches, cassandra, elastic, location, locations, on_step, request_of,  # noqa: F401
                      serve)
 
@@ -231,6 +231,21 @@ def test_a_filter_that_scans(serve, cassandra, elastic):  # noqa: F811
     assert outcomes(run_of(serve, answer.headers["X-Cass2es-Run"]))['{"batchId": "nobody"}'] == "missing"
 
 
+def test_trouble_while_scanning(serve, cassandra, elastic):  # noqa: F811
+    """What may pass is read again; a range that can't be read fails what was looked for in it, and nothing else."""
+    batches(cassandra, *[("c%d" % n, "b%d" % n) for n in range(30)])
+    serve.start("--filter-scan", "allow")
+    cassandra.on("EXECUTE", r"token\(", do=error(OVERLOADED), times=2)
+    assert serve.sync("batch", [{"batchId": "b7"}])["esSyncResponse"] == {'{"batchId":"b7"}': True}
+    assert serve.docs("batch") == {"b7": batch("c7", "b7")}
+    cassandra.on("EXECUTE", r"token\(", do=error(READ_FAILURE, "tombstones"), times=None)
+    answer = serve.call("batch", [{"batchId": "b8"}, "c9"], operationType="sync")
+    assert answer.result["esSyncResponse"] == {'{"batchId":"b8"}': False, "c9": True}
+    run = run_of(serve, answer.headers["X-Cass2es-Run"])
+    assert run["results"][0]["outcome"] == "failed" and run["results"][0]["reason"] == "read_failed"
+    serve.stop()
+
+
 def test_user_courses_by_batch(serve, cassandra, elastic, program):  # noqa: F811
     """Strings are batch ids: refused where the table may not be scanned; one scan for all of a call where it may."""
     elastic.index("user-courses")
@@ -361,6 +376,26 @@ def test_a_new_column(serve, cassandra, elastic, program):  # noqa: F811
     hup(serve, "event=reloaded")
     serve.sync("location", ["a"])
     assert serve.docs("location")["a"]["colour"] == "red"
+
+
+# ---- metrics
+
+def test_metrics_have_their_form(serve):  # noqa: F811
+    """Names, kinds, help: each once, in Prometheus' words; what only rises ends with _total."""
+    serve.start()
+    answer = serve.http("GET", "/metrics")
+    assert answer.headers["Content-Type"] == "text/plain; version=0.0.4"
+    lines = answer.body.decode().split("\n")
+    assert lines.pop() == "", "the last line ends, too"
+    names = []
+    for help_, kind, value in zip(lines[::3], lines[1::3], lines[2::3], strict=True):
+        name = help_.split()[2]
+        names.append(name)
+        assert re.fullmatch(r"# HELP %s [A-Z].*\." % name, help_)
+        assert kind in ("# TYPE %s counter" % name, "# TYPE %s gauge" % name)
+        assert name.endswith("_total") == kind.endswith("counter")
+        assert re.fullmatch(r"cass2es_[a-z][a-z_]*", name) and re.fullmatch(name + r" \d+", value)
+    assert len(set(names)) == len(names) >= 30
 
 
 # ---- clients, health, the end
