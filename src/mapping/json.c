@@ -43,7 +43,16 @@ static bool reject(struct buf *out, size_t start, const struct type *t, struct s
 
 uint64_t json_counts_sum(const struct json_counts *c)
 {
-    return c->nan_to_null + c->bad_utf8 + c->year_out_of_range;
+    return c->nan_to_null + c->bad_utf8 + c->year_out_of_range + c->bad_json;
+}
+
+void json_counts_add(struct json_counts *to, const struct json_counts *more)
+{
+    to->nan_to_null += more->nan_to_null;
+    to->bad_utf8 += more->bad_utf8;
+    to->year_out_of_range += more->year_out_of_range;
+    to->bad_json += more->bad_json;
+    to->lookup_missing += more->lookup_missing;
 }
 
 bool json_cell(struct buf *out, const struct type *t, struct slice cell, struct json_counts *counts,

@@ -24,8 +24,12 @@ struct json_counts {
     uint64_t nan_to_null;       /* NaN, +-Infinity */
     uint64_t bad_utf8;          /* texts in which U+FFFD stands for bytes that are not UTF-8 */
     uint64_t year_out_of_range; /* timestamps outside years 0-9999, written with a signed year */
+    uint64_t bad_json;          /* texts that are no JSON, replaced as the mapping says */
+    uint64_t lookup_missing; /* rows of other tables that are not there; no alteration: see sum */
 };
+/* All but lookup_missing: values that are not as they are in the row. */
 uint64_t json_counts_sum(const struct json_counts *c);
+void json_counts_add(struct json_counts *to, const struct json_counts *more);
 
 /*
  * Appends the cell's JSON; a null cell is "null".

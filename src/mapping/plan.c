@@ -8,6 +8,7 @@
 #include "base/hash.h"
 #include "base/text.h"
 #include "mapping/json.h"
+#include "mapping/plan_parts.h"
 #include "model/select.h"
 #include "model/value.h"
 
@@ -16,17 +17,7 @@ enum {
     KEYS_MAX = 10000,   /* that one element may ask for */
     LABEL_STEP = 16,    /* copied at a time, also beyond the end: there is room */
     LABELS_MAX_BYTES = 64 << 20,
-};
-
-enum source { FROM_COLUMN, FROM_JSON, FROM_ID };
-
-/* One field of the document. */
-struct field {
-    const char *name; /* borrowed from mapping or schema */
-    enum source source;
-    struct select from; /* FROM_COLUMN */
-    const char *json;   /* FROM_JSON */
-    bool dropped;       /* a name only: never written, never preserved by `all` */
+    WORK_MAX_BYTES = 64 << 20,
 };
 
 /* How a field is written: chosen once. */
@@ -36,6 +27,8 @@ enum how {
     HOW_COLLECTION,   /* empty_collections has a word */
     HOW_JSON,
     HOW_ID,
+    HOW_TIME, /* a timestamp in a form of its own, or null */
+    HOW_SLOT,
 };
 
 /* What the loop over a row's fields looks at, close together. */
@@ -47,6 +40,7 @@ struct writer {
     uint16_t cell;
     uint8_t how; /* enum how */
     bool empty_is_null;
+    bool omit_null; /* HOW_TIME, HOW_SLOT */
 };
 
 /* A piece of a template. */
@@ -72,6 +66,7 @@ struct plan {
     uint16_t *select; /* for each key column that a text id gives: index of the key column */
     uint16_t select_count;
 
+    struct steps steps;
     struct field *fields; /* written, in order; then the dropped */
     size_t field_count;
     size_t written;
@@ -87,13 +82,7 @@ struct plan {
 /* ---- compiling ---------------------------------------------------------------------------------
  */
 
-/* Fields while steps are applied. */
-struct fields {
-    struct field *list;
-    size_t count, cap;
-};
-
-static struct field *field_find(const struct fields *f, const char *name)
+struct field *fields_find(const struct fields *f, const char *name)
 {
     for (size_t i = 0; i < f->count; i++)
         if (!strcmp(f->list[i].name, name))
@@ -101,9 +90,9 @@ static struct field *field_find(const struct fields *f, const char *name)
     return NULL;
 }
 
-static struct field *field_put(struct fields *f, const char *name)
+struct field *fields_put(struct fields *f, const char *name)
 {
-    struct field *old = field_find(f, name);
+    struct field *old = fields_find(f, name);
 
     if (old)
         return old;
@@ -115,8 +104,7 @@ static struct field *field_put(struct fields *f, const char *name)
     return &f->list[f->count++];
 }
 
-/* "; did you mean ..." for a field that is not there, or "". */
-static void near_field(const struct fields *f, const char *name, char *out, size_t size)
+void fields_near(const struct fields *f, const char *name, char *out, size_t size)
 {
     const char **names = xalloc((f->count + 1) * sizeof *names);
 
@@ -222,16 +210,17 @@ static bool start_field(struct plan *p, struct fields *f, const char *written, s
     const struct mapping *m = p->mapping;
     const struct mapping_pair *r = rename_of(m, written);
     const char *name = r ? r->to.name : written;
-    const struct field *other = field_find(f, name);
+    const struct field *other = fields_find(f, name);
 
     if (other)
         return two_of_a_name(
             p, other, from, r ? r : rename_of(m, p->schema->columns[other->from.column].name), err);
     if (p->schema->columns[from.column].type->kind == TYPE_EMPTY)
         return true;
-    struct field *new = field_put(f, name);
+    struct field *new = fields_put(f, name);
     new->source = FROM_COLUMN;
     new->from = from;
+    steps_column(&p->steps, p->schema, new);
     return true;
 }
 
@@ -276,49 +265,10 @@ static bool start_fields(struct plan *p, struct fields *f, struct err *err)
     return true;
 }
 
-static bool apply_step(struct plan *p, const struct mapping_step *s, struct fields *f,
-                       struct err *err)
-{
-    const struct mapping *m = p->mapping;
-    const struct field *from = NULL;
-    char near[128];
-
-    if (s->kind > STEP_DROP)
-        return mapping_error(m, s->field.at, err, "this step is not supported yet");
-    if (s->kind == STEP_DROP) {
-        struct field *gone = field_find(f, s->field.name);
-        if (!gone || gone->dropped) {
-            near_field(f, s->field.name, near, sizeof near);
-            return mapping_error(m, s->field.at, err,
-                                 "drop: there is no field \"%s\" at this step%s", s->field.name,
-                                 near);
-        }
-        gone->dropped = true;
-        return true;
-    }
-    if (s->kind == STEP_COPY && strcmp(s->from.name, "_id") != 0) {
-        from = field_find(f, s->from.name);
-        if (!from || from->dropped) {
-            near_field(f, s->from.name, near, sizeof near);
-            return mapping_error(m, s->from.at, err,
-                                 "copy: there is no field \"%s\" at this step%s", s->from.name,
-                                 near);
-        }
-    }
-    struct field value = {.source = s->kind == STEP_CONST ? FROM_JSON : FROM_ID, .json = s->json};
-    if (from)
-        value = *from;
-    struct field *to = field_put(f, s->field.name);
-    value.name = to->name;
-    value.dropped = false;
-    *to = value;
-    return true;
-}
-
 /* The column that the field is made of, or that would be a field of that name; -1: none. */
 static int column_of_field(const struct plan *p, const struct fields *f, const char *name)
 {
-    const struct field *field = field_find(f, name);
+    const struct field *field = fields_find(f, name);
 
     if (field)
         return field->source == FROM_COLUMN && field->from.what == SELECT_COLUMN
@@ -372,10 +322,10 @@ static bool compile_template(struct plan *p, const struct fields *f, struct mapp
         int cell = which(p, f, name);
         if (cell < 0) {
             char near[128];
-            if (field_find(f, name) || column_of_field(p, f, name) >= 0)
+            if (fields_find(f, name) || column_of_field(p, f, name) >= 0)
                 return mapping_error(m, text.at, err, "the %s needs field \"%s\", which is %s",
                                      what, name, why_not);
-            near_field(f, name, near, sizeof near);
+            fields_near(f, name, near, sizeof near);
             return mapping_error(m, text.at, err, "the %s needs field \"%s\", which is not there%s",
                                  what, name, near);
         }
@@ -501,9 +451,28 @@ static uint16_t read_too(struct plan *p, struct select which)
     return p->column_count++;
 }
 
-static bool is_used(const struct plan *p, const struct fields *f, uint16_t column)
+struct use {
+    struct select which;
+    bool found;
+};
+
+static void look_for(void *ctx, struct field *f)
 {
-    const struct select which = {column, SELECT_COLUMN};
+    struct use *use = ctx;
+
+    use->found = use->found || select_eq(f->from, use->which);
+}
+
+static void set_cell(void *ctx, struct field *f)
+{
+    f->cell = read_too(ctx, f->from);
+}
+
+static bool is_used(struct plan *p, const struct fields *f, uint16_t column)
+{
+    struct use use = {.which = {column, SELECT_COLUMN}};
+
+    const struct select which = use.which;
 
     for (size_t n = 0; n < p->routing_count; n++)
         if (!p->routing[n].text && p->routing[n].cell == column)
@@ -512,7 +481,8 @@ static bool is_used(const struct plan *p, const struct fields *f, uint16_t colum
         if (!f->list[n].dropped && f->list[n].source == FROM_COLUMN &&
             select_eq(f->list[n].from, which))
             return true;
-    return false;
+    steps_each_column(&p->steps.root, look_for, &use);
+    return use.found;
 }
 
 /* The time of every regular column counts, whether or not it is in the document: less rows have
@@ -543,6 +513,10 @@ static bool compile_columns(struct plan *p, struct fields *f, struct err *err)
     const struct schema *s = p->schema;
     size_t most = 2 * (size_t)s->column_count + f->count;
 
+    for (size_t i = 0; i < p->steps.root.op_count; i++) /* functions of columns, too */
+        most += p->steps.root.ops[i].ref_count;
+    most += p->steps.root.where_count;
+
     if (most > UINT16_MAX)
         return mapping_error(p->mapping, p->mapping->table.at, err, "too many columns");
     p->columns = xalloc(most * sizeof *p->columns);
@@ -553,7 +527,8 @@ static bool compile_columns(struct plan *p, struct fields *f, struct err *err)
             read_too(p, (struct select){i, SELECT_COLUMN});
     for (size_t n = 0; n < f->count; n++)
         if (!f->list[n].dropped && f->list[n].source == FROM_COLUMN)
-            read_too(p, f->list[n].from);
+            f->list[n].cell = read_too(p, f->list[n].from);
+    steps_each_column(&p->steps.root, set_cell, p);
     if (!compile_written_at(p, f, err))
         return false;
     for (size_t n = 0; n < p->routing_count; n++)
@@ -586,15 +561,27 @@ static char *statement(const struct plan *p, uint16_t columns, uint16_t bound)
     return text;
 }
 
+static bool omits_null(const struct mapping *m, const char *name)
+{
+    for (size_t i = 0; i < m->null_rule_count; i++)
+        if (!strcmp(m->null_rules[i].field.name, name))
+            return m->null_rules[i].omit;
+    return m->omit_nulls;
+}
+
 static enum how how_to_write(const struct plan *p, const struct field *f, const struct type *t)
 {
+    static const enum how others[] = {
+        [FROM_ID] = HOW_ID, [FROM_JSON] = HOW_JSON, [FROM_SLOT] = HOW_SLOT};
     bool collection = t && (t->kind == TYPE_MAP || t->kind == TYPE_LIST || t->kind == TYPE_SET);
 
     if (f->source != FROM_COLUMN)
-        return f->source == FROM_ID ? HOW_ID : HOW_JSON;
+        return others[f->source];
+    if (f->time)
+        return HOW_TIME;
     if (collection && p->mapping->empty_said)
         return HOW_COLLECTION;
-    return p->mapping->omit_nulls ? HOW_CELL : HOW_CELL_OR_NULL;
+    return omits_null(p->mapping, f->name) ? HOW_CELL : HOW_CELL_OR_NULL;
 }
 
 static void make_writer(struct plan *p, const struct field *f)
@@ -613,10 +600,27 @@ static void make_writer(struct plan *p, const struct field *f)
         .label_n = (uint32_t)(p->labels.len - label_at),
         .how = (uint8_t)how_to_write(p, f, t),
         .empty_is_null = t && value_is_null(t, slice_of("", 0)),
+        .omit_null = omits_null(p->mapping, f->name),
     };
     if (f->source == FROM_COLUMN)
         w->cell = (uint16_t)cell_of(p, f->from);
     p->needs_id |= f->source == FROM_ID;
+}
+
+/* A rule may be about a field that a step brings, or that is gone by now. */
+static bool check_null_rules(const struct plan *p, const struct fields *f, struct err *err)
+{
+    const struct mapping *m = p->mapping;
+    char near[128];
+
+    for (size_t i = 0; i < m->null_rule_count; i++) {
+        const struct mapping_name n = m->null_rules[i].field;
+        if (fields_find(f, n.name))
+            continue;
+        fields_near(f, n.name, near, sizeof near);
+        return mapping_error(m, n.at, err, "nulls: there is no field \"%s\"%s", n.name, near);
+    }
+    return true;
 }
 
 static struct place place_of_field(const struct mapping *m, const char *name)
@@ -656,21 +660,26 @@ static bool finish_fields(struct plan *p, struct fields *f, struct err *err)
     return p->written > 0 || mapping_error(m, m->table.at, err, "the document has no field");
 }
 
-static bool compile(struct plan *p, struct fields *f, struct err *err)
+static bool compile_steps(struct plan *p, struct fields *f, struct err *err)
 {
     const struct mapping *m = p->mapping;
+    const struct mapping_steps list = {m->steps, m->step_count};
+    struct program *root = &p->steps.root;
 
-    if (m->where.count || m->rows || m->null_rule_count || m->time_rule_count || m->epoch_ms)
-        return mapping_error(m, m->object_at, err,
-                             "where, rows and rules per field are not supported yet");
+    if (!steps_times(&p->steps, root, err) || !steps_start(&p->steps, root, &m->where, err) ||
+        !steps_compile(&p->steps, root, &list, err))
+        return false;
+    steps_finish(root);
+    ensure(f == &root->fields);
+    return true;
+}
 
+static bool compile(struct plan *p, struct fields *f, struct err *err)
+{
     if (!check_key(p, err) || !check_preserve(p, err) || !start_fields(p, f, err) ||
         !compile_id(p, f, err) || !compile_routing(p, f, err) || !compile_select(p, err))
         return false;
-    for (size_t i = 0; i < m->step_count; i++)
-        if (!apply_step(p, &m->steps[i], f, err))
-            return false;
-    if (!compile_columns(p, f, err))
+    if (!compile_steps(p, f, err) || !check_null_rules(p, f, err) || !compile_columns(p, f, err))
         return false;
     p->read_text = statement(p, p->column_count, p->key_count);
     p->keys_text = xalloc((p->key_count + 1u) * sizeof *p->keys_text);
@@ -681,16 +690,23 @@ static bool compile(struct plan *p, struct fields *f, struct err *err)
 
 struct plan *plan_compile(const struct mapping *m, const struct schema *s, struct err *err)
 {
+    return plan_compile_with(m, s, NULL, err);
+}
+
+struct plan *plan_compile_with(const struct mapping *m, const struct schema *s,
+                               const struct plan_tables *tables, struct err *err)
+{
     struct plan *p = xalloc(sizeof *p);
-    struct fields f = {0};
 
     p->mapping = m;
     p->schema = s;
     p->partition_count = s->partition_key_count;
     p->key_count = (uint16_t)(s->partition_key_count + s->clustering_count);
-    bool ok = compile(p, &f, err);
-    free(f.list);
-    if (ok)
+    steps_init(&p->steps, m, tables);
+    p->steps.root.schema = s;
+    if (m->rows)
+        mapping_error(m, m->rows_field.at, err, "rows is not supported yet");
+    else if (compile(p, &p->steps.root.fields, err))
         return p;
     plan_free(p);
     return NULL;
@@ -703,6 +719,7 @@ void plan_free(struct plan *p)
     for (uint16_t n = 0; p->keys_text && n <= p->key_count; n++)
         free(p->keys_text[n]);
     free(p->keys_text);
+    steps_fini(&p->steps);
     free(p->fields);
     free(p->writers);
     buf_fini(&p->labels);
@@ -1205,35 +1222,77 @@ static inline const char *fixed_text(const struct plan *p, const struct writer *
 {
     if (w->how == HOW_JSON)
         return w->json;
-    if (w->how == HOW_ID)
+    if (w->how == HOW_ID || w->how == HOW_SLOT)
         return NULL;
     if (w->how == HOW_COLLECTION)
         return empty_collection(p, w->type, cells[w->cell]);
     if (cells[w->cell].p && (cells[w->cell].n || !w->empty_is_null))
         return NULL;
-    return w->how == HOW_CELL ? "" : "null";
+    return w->how == HOW_CELL || (w->how == HOW_TIME && w->omit_null) ? "" : "null";
 }
 
-bool plan_write(const struct plan *p, const struct slice *cells, struct slice id, struct buf *out,
-                struct json_counts *counts, struct err *err)
+/* What is not made of one cell's bytes or of a text of the mapping. False: err, reason. */
+static bool add_made(const struct plan *p, const struct writer *w, const struct slice *cells,
+                     struct making_row *row, struct buf *out)
 {
-    size_t begin = out->len;
+    bool omit_empty = p->mapping->omit_empty_collections;
+    int64_t ms;
 
+    if (w->how == HOW_TIME) {
+        add_label(p, w, out);
+        if (!value_int(cells[w->cell], &ms))
+            return false;
+        row->m->counts->year_out_of_range += !timeform_add(p->fields[w - p->writers].time, ms, out);
+        return true;
+    }
+    struct slice json = row->slots[p->fields[w - p->writers].slot];
+    if (!json.p || (w->omit_null && json_is_null(json)) || (omit_empty && json_is_empty(json)))
+        return true;
+    add_label(p, w, out);
+    buf_add_slice(out, json);
+    return true;
+}
+
+/* row: NULL for a plan without steps. */
+static bool write_fields(const struct plan *p, const struct slice *cells, struct slice id,
+                         struct making_row *row, struct buf *out, struct json_counts *counts,
+                         struct err *err)
+{
     for (size_t i = 0; i < p->written; i++) {
         const struct writer *w = &p->writers[i];
-        const char *text = fixed_text(p, w, cells);
+        bool flagged = row && row->extras && make_overridden(row, &p->fields[i]);
+        const char *text = flagged ? "true" : fixed_text(p, w, cells);
 
         if (text && !*text)
             continue;
+        if (!text && w->how >= HOW_TIME) {
+            if (!add_made(p, w, cells, row, out))
+                return err_set(err, ERR_REJECT, "column %s: bytes that are no timestamp",
+                               p->schema->columns[p->columns[w->cell]].name);
+            continue;
+        }
         add_label(p, w, out);
         if (text)
             buf_add_str(out, text);
         else if (w->how == HOW_ID)
             json_add_string(out, id);
-        else if (!json_cell(out, w->type, cells[w->cell], counts, err)) {
-            buf_cut(out, begin);
+        else if (!json_cell(out, w->type, cells[w->cell], counts, err))
             return err_wrap(err, "column %s", p->schema->columns[p->columns[w->cell]].name);
-        }
+    }
+    if (row && row->extras)
+        make_add_extras(row, &p->steps.root.fields, out);
+    return true;
+}
+
+static bool write_document(const struct plan *p, const struct slice *cells, struct slice id,
+                           struct making_row *row, struct buf *out, struct json_counts *counts,
+                           struct err *err)
+{
+    size_t begin = out->len;
+
+    if (!write_fields(p, cells, id, row, out, counts, err)) {
+        buf_cut(out, begin);
+        return false;
     }
     if (out->len == begin)
         buf_add_byte(out, '{');
@@ -1245,6 +1304,130 @@ bool plan_write(const struct plan *p, const struct slice *cells, struct slice id
     buf_cut(out, begin);
     out->full = true;
     return err_set(err, ERR_REJECT, "the document is too large");
+}
+
+bool plan_write(const struct plan *p, const struct slice *cells, struct slice id, struct buf *out,
+                struct json_counts *counts, struct err *err)
+{
+    struct plan_work w;
+
+    if (!plan_has_steps(p))
+        return write_document(p, cells, id, NULL, out, counts, err);
+    plan_work_init(&w, WORK_MAX_BYTES);
+    bool ok = plan_document(p, cells, id, NULL, &w, out, counts, err);
+    plan_work_fini(&w);
+    return ok;
+}
+
+/* ---- documents of more than their row ----------------------------------------------------------
+ */
+
+void plan_work_init(struct plan_work *w, size_t max_bytes)
+{
+    *w = (struct plan_work){.reason = ""};
+    arena_init(&w->mem, max_bytes);
+    buf_init(&w->text, max_bytes);
+}
+
+void plan_work_fini(struct plan_work *w)
+{
+    arena_fini(&w->mem);
+    buf_fini(&w->text);
+}
+
+static bool begin_row(const struct plan *p, struct making *m, const struct slice *cells,
+                      struct making_row *row)
+{
+    m->plan = p;
+    m->steps = &p->steps;
+    m->work->reason = "bad_value";
+    arena_reset(&m->work->mem);
+    buf_reset(&m->work->text);
+    return make_begin(row, m, &p->steps.root, cells);
+}
+
+uint16_t plan_read_count(const struct plan *p)
+{
+    return p->steps.read_count;
+}
+
+const struct plan_read *plan_read_at(const struct plan *p, uint16_t read)
+{
+    return &p->steps.reads[read];
+}
+
+bool plan_read_fits(const struct plan *p, uint16_t read, const struct columns *c)
+{
+    const struct plan_read *r = &p->steps.reads[read];
+
+    if (c->count != r->select_count)
+        return false;
+    for (uint16_t i = 0; i < c->count; i++)
+        if (!type_equal(c->list[i].type, select_type(r->schema, r->selects[i])))
+            return false;
+    return true;
+}
+
+uint16_t plan_levels(const struct plan *p)
+{
+    return p->steps.levels;
+}
+
+bool plan_has_steps(const struct plan *p)
+{
+    if (p->steps.root.op_count)
+        return true;
+    for (size_t i = 0; i < p->written; i++)
+        if (p->writers[i].how >= HOW_TIME)
+            return true;
+    return false;
+}
+
+bool plan_has_where(const struct plan *p)
+{
+    return p->steps.root.where_count > 0;
+}
+
+bool plan_holds(const struct plan *p, const struct slice *cells, struct plan_work *w)
+{
+    struct json_counts ignored = {0};
+    struct err err = {0};
+    struct making m = {.work = w, .counts = &ignored, .err = &err};
+    struct making_row row;
+    bool holds;
+
+    if (!plan_has_where(p))
+        return true;
+    /* What can't be told is a document that fails. */
+    return !begin_row(p, &m, cells, &row) || !make_holds(&row, &holds) || holds;
+}
+
+bool plan_need(const struct plan *p, uint16_t level, const struct slice *cells, struct slice id,
+               struct fetched *fetched, struct plan_work *w)
+{
+    struct json_counts ignored = {0};
+    struct err err = {0};
+    struct making m = {
+        .fetched = fetched, .work = w, .id = id, .counts = &ignored, .level = level, .err = &err};
+    struct making_row row;
+
+    return !begin_row(p, &m, cells, &row) || make_need(&row);
+}
+
+bool plan_document(const struct plan *p, const struct slice *cells, struct slice id,
+                   struct fetched *fetched, struct plan_work *w, struct buf *out,
+                   struct json_counts *counts, struct err *err)
+{
+    struct making m = {
+        .fetched = fetched, .work = w, .id = id, .counts = counts, .level = -1, .err = err};
+    struct making_row row;
+
+    if (!begin_row(p, &m, cells, &row) || !make_run(&row))
+        return false;
+    if (write_document(p, cells, id, &row, out, counts, err))
+        return true;
+    w->reason = out->full ? "document_too_large" : "bad_value";
+    return false;
 }
 
 static bool is_named(const struct mapping_names *names, struct slice field)

@@ -2,8 +2,10 @@
  * mapping/plan.h - a mapping compiled against a live table: rows to documents, pure.
  *
  * Compiled once, immutable, shared by all workers: which columns to read, how an id becomes a key,
- * and for each field of the document how it is written straight from the row's bytes. The same row
- * and plan give the same bytes. Threads: shared freely.
+ * and for each field of the document how it is written straight from the row's bytes. What steps
+ * compute is made in the caller's memory; what they want of other tables comes in rounds: each
+ * round's keys are known from the rounds before. The same rows and plan give the same bytes.
+ * Threads: shared freely; a struct plan_work is one worker's.
  */
 #pragma once
 #include <stdbool.h>
@@ -13,6 +15,7 @@
 #include "base/err.h"
 #include "base/json.h"
 #include "base/mem.h"
+#include "mapping/fetched.h"
 #include "mapping/file.h"
 #include "mapping/json.h"
 #include "model/row.h"
@@ -27,6 +30,16 @@ struct plan;
  * made of key columns, a field that Elasticsearch refuses).
  */
 struct plan *plan_compile(const struct mapping *m, const struct schema *s, struct err *err);
+
+/* Schemas of other tables, which outlive the plan. find: NULL with err. */
+struct plan_tables {
+    const struct schema *(*find)(void *ctx, const char *keyspace, const char *table,
+                                 struct err *err);
+    void *ctx;
+};
+/* The same for a mapping with steps that read other tables. */
+struct plan *plan_compile_with(const struct mapping *m, const struct schema *s,
+                               const struct plan_tables *tables, struct err *err);
 void plan_free(struct plan *p);
 AUTO_DEFINE(plan);
 
@@ -136,6 +149,59 @@ bool plan_write_version(const struct plan *p, const struct slice *cells, int64_t
  */
 bool plan_write(const struct plan *p, const struct slice *cells, struct slice id, struct buf *out,
                 struct json_counts *counts, struct err *err);
+
+/* ---- documents of more than their row ---------------------------------------------------------
+ *
+ * for (level = 0; level < plan_levels(p); level++) {
+ *     plan_need(p, level, cells, &fetched, &work);   for each row: after all of them were read
+ *     ... all of `fetched` that is not filled is read, and filled
+ * }
+ * plan_document(p, cells, id, &fetched, &work, out, &counts, err);
+ */
+
+/* A statement on another table. */
+struct plan_read {
+    const char *text; /* SELECT ... WHERE <the first columns of the primary key> = ? */
+    const struct schema *schema;
+    uint16_t key_count; /* values, in the order of the primary key */
+    uint16_t select_count;
+    const struct select *selects;
+};
+
+uint16_t plan_read_count(const struct plan *p);
+const struct plan_read *plan_read_at(const struct plan *p, uint16_t read);
+bool plan_read_fits(const struct plan *p, uint16_t read, const struct columns *c);
+/* Rounds of reads; 0: a document is its row. */
+uint16_t plan_levels(const struct plan *p);
+/* Documents need a plan_work: plan_write() makes one for each. */
+bool plan_has_steps(const struct plan *p);
+
+struct plan_work {
+    struct arena mem;
+    struct buf text;
+    const char *reason; /* of the last document that failed: a stable word */
+};
+void plan_work_init(struct plan_work *w, size_t max_bytes);
+void plan_work_fini(struct plan_work *w);
+
+/* Does the mapping make a document of this row (`where`). Always so without conditions. */
+bool plan_has_where(const struct plan *p);
+bool plan_holds(const struct plan *p, const struct slice *cells, struct plan_work *w);
+
+/* Adds the keys of the round `level` (from 0) to `fetched`, where all before are filled. What fails
+ * here fails in plan_document(), too. False: no room for them. */
+bool plan_need(const struct plan *p, uint16_t level, const struct slice *cells, struct slice id,
+               struct fetched *fetched, struct plan_work *w);
+
+/*
+ * plan_write() with rows of other tables; those that are not in `fetched` are missing.
+ *   fetched  may be NULL without levels
+ * False: w->reason is bad_value, bad_json, lookup_missing, bad_key, several_rows, bad_config,
+ * bad_cast, read_failed, document_too_large.
+ */
+bool plan_document(const struct plan *p, const struct slice *cells, struct slice id,
+                   struct fetched *fetched, struct plan_work *w, struct buf *out,
+                   struct json_counts *counts, struct err *err);
 
 /* Is the field to be taken over from the stored document. Never one that the plan writes itself,
  * also where this row gives it no value. */
