@@ -170,7 +170,7 @@ bool direct_worker_open(struct direct_worker *w, struct direct *d, struct err *e
         .cancel = d->o.cancel,
         .retry_budget_ms = d->o.retry_budget_ms,
         .strict_values = d->o.strict_values,
-        .memory_bytes = d->o.memory_bytes / (d->o.workers * (size_t)PARTS_PER_WORKER),
+        .memory_bytes = d->o.memory_bytes / d->o.workers, /* of which it uses a part as a rule */
     };
     w->keyed = keyed_open(&keyed, err);
     return w->keyed != NULL;

@@ -368,16 +368,26 @@ static bool work_off(struct keyed *k, struct doc *first, size_t count, struct er
     }
 }
 
+/* What was read, what is stored (as text, and taken apart), and what is sent are held together. */
 size_t keyed_round_aim(const struct keyed *k)
 {
-    return k->memory_bytes / 4 < BODY_BYTES ? k->memory_bytes / 4 : BODY_BYTES;
+    size_t part = k->memory_bytes / 12;
+
+    return part < BODY_BYTES ? part : BODY_BYTES;
+}
+
+static size_t least(size_t a, size_t b)
+{
+    return a < b ? a : b;
 }
 
 /* Documents are of one kind in a round: a scan's, or single ones. */
 static size_t next_round(const struct keyed *k, size_t from)
 {
     bool scan = k->docs[from].in_order;
-    size_t most = !scan ? ROUND_DOCS : k->scan_docs < k->look_max ? k->scan_docs : k->look_max;
+    size_t rows =
+        k->row_answer_bytes ? 2 * keyed_round_aim(k) / k->row_answer_bytes : ROUND_DOCS_FIRST;
+    size_t most = scan ? least(rows, least(k->scan_docs, k->look_max)) : ROUND_DOCS;
     size_t n = 1;
 
     while (n < most && from + n < k->doc_count && k->docs[from + n].in_order == scan)
@@ -388,10 +398,12 @@ static size_t next_round(const struct keyed *k, size_t from)
 /* So that what a round of a scan comes to is one request's. */
 static void size_rounds(struct keyed *k, size_t n)
 {
+    if (k->round_bytes)
+        keyed_note_answer(&k->row_answer_bytes, k->round_bytes / n);
     if (k->round_cut || k->round_bytes > 2 * keyed_round_aim(k))
-        k->scan_docs = n / 2 < ROUND_DOCS_FIRST ? ROUND_DOCS_FIRST : n / 2;
+        k->scan_docs = n / 2 + 1;
     else if (k->round_bytes < keyed_round_aim(k) && n == k->scan_docs)
-        k->scan_docs = 2 * n < SCAN_DOCS ? 2 * n : SCAN_DOCS;
+        k->scan_docs = least(2 * n, SCAN_DOCS);
 }
 
 bool keyed_flush(struct keyed *k, struct err *err)
