@@ -2,7 +2,7 @@
  * mapping/fetched.h - rows of other tables that documents are made of.
  *
  * A plan says which it wants (plan_need), the engine fills them in, the plan takes them from here
- * (plan_document). A read is known by its number in the plan and the cells of its key; equal ones
+ * (plan_make). A read is known by its number in the plan and the cells of its key; equal ones
  * are one. Rows may come by single reads, or by any other way that brings all rows of the key in
  * clustering order.
  *

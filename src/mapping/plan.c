@@ -1314,7 +1314,7 @@ bool plan_write(const struct plan *p, const struct slice *cells, struct slice id
     if (!plan_has_steps(p))
         return write_document(p, cells, id, NULL, out, counts, err);
     plan_work_init(&w, WORK_MAX_BYTES);
-    bool ok = plan_document(p, cells, id, NULL, &w, out, counts, err);
+    bool ok = plan_make(p, cells, id, NULL, &w, out, counts, err);
     plan_work_fini(&w);
     return ok;
 }
@@ -1414,7 +1414,7 @@ bool plan_need(const struct plan *p, uint16_t level, const struct slice *cells, 
     return !begin_row(p, &m, cells, &row) || make_need(&row);
 }
 
-bool plan_document(const struct plan *p, const struct slice *cells, struct slice id,
+bool plan_make(const struct plan *p, const struct slice *cells, struct slice id,
                    struct fetched *fetched, struct plan_work *w, struct buf *out,
                    struct json_counts *counts, struct err *err)
 {

@@ -156,7 +156,7 @@ bool plan_write(const struct plan *p, const struct slice *cells, struct slice id
  *     plan_need(p, level, cells, &fetched, &work);   for each row: after all of them were read
  *     ... all of `fetched` that is not filled is read, and filled
  * }
- * plan_document(p, cells, id, &fetched, &work, out, &counts, err);
+ * plan_make(p, cells, id, &fetched, &work, out, &counts, err);
  */
 
 /* A statement on another table. */
@@ -189,7 +189,7 @@ bool plan_has_where(const struct plan *p);
 bool plan_holds(const struct plan *p, const struct slice *cells, struct plan_work *w);
 
 /* Adds the keys of the round `level` (from 0) to `fetched`, where all before are filled. What fails
- * here fails in plan_document(), too. False: no room for them. */
+ * here fails in plan_make(), too. False: no room for them. */
 bool plan_need(const struct plan *p, uint16_t level, const struct slice *cells, struct slice id,
                struct fetched *fetched, struct plan_work *w);
 
@@ -199,7 +199,7 @@ bool plan_need(const struct plan *p, uint16_t level, const struct slice *cells, 
  * False: w->reason is bad_value, bad_json, lookup_missing, bad_key, several_rows, bad_config,
  * bad_cast, read_failed, document_too_large.
  */
-bool plan_document(const struct plan *p, const struct slice *cells, struct slice id,
+bool plan_make(const struct plan *p, const struct slice *cells, struct slice id,
                    struct fetched *fetched, struct plan_work *w, struct buf *out,
                    struct json_counts *counts, struct err *err);
 

@@ -145,7 +145,7 @@ static void make(const char *columns, const char *rest, const char *row, struct 
     world_fetch(&world, p, cells, id, &fetched, &work);
     if (!plan_holds(p, cells, &work))
         snprintf(out->text, sizeof out->text, "filtered");
-    else if (plan_document(p, cells, id, &fetched, &work, &doc, &out->counts, &err))
+    else if (plan_make(p, cells, id, &fetched, &work, &doc, &out->counts, &err))
         snprintf(out->text, sizeof out->text, "%s", buf_cstr(&doc));
     else {
         assert_int_equal(err.kind, ERR_REJECT);
