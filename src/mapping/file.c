@@ -614,6 +614,21 @@ bool mapping_set_columns(struct mapping *m, const char *const *columns, struct e
     return true;
 }
 
+bool mapping_read_too(struct mapping *m, const char *column, struct err *err)
+{
+    size_t count = m->read_too.count;
+    struct mapping_name *names = arena_zalloc(&m->mem, (count + 1) * sizeof *names);
+    const char *name = arena_strndup(&m->mem, column, strlen(column));
+
+    if (!names || !name)
+        return err_set(err, ERR_SYSTEM, "no memory for one more column");
+    for (size_t i = 0; i < count; i++)
+        names[i] = m->read_too.list[i];
+    names[count].name = name;
+    m->read_too = (struct mapping_names){names, count + 1};
+    return true;
+}
+
 const char *mapping_versioning_word(enum mapping_versioning v)
 {
     static const char *const words[] = {"read_time", "sequence", "write_time", "none"};

@@ -189,8 +189,9 @@ struct mapping {
     struct mapping_name table;
     struct mapping_names
         key; /* columns of the primary key, as the mapping believes them; may be empty */
-    struct mapping_names columns; /* that fields are made of: names, writetime(c), ttl(c),
-                                     maxwritetime(c); empty: every column */
+    struct mapping_names columns;  /* that fields are made of: names, writetime(c), ttl(c),
+                                      maxwritetime(c); empty: every column */
+    struct mapping_names read_too; /* columns that are read, too, and are no fields for that */
     struct mapping_names
         select; /* the columns that a string id is a value of, in order; may be empty: the
                    whole primary key when it is one column, else the partition key */
@@ -226,6 +227,8 @@ struct mapping {
 struct mapping *mapping_default(const struct schema *s, const char *index);
 /* Only these columns, for a mapping of no file. ERR_USER: one twice. */
 bool mapping_set_columns(struct mapping *m, const char *const *columns, struct err *err);
+/* Of the table: rows come with it, for conditions on them. False: no memory (ERR_SYSTEM). */
+bool mapping_read_too(struct mapping *m, const char *column, struct err *err);
 /* The mode's word in a mapping file. */
 const char *mapping_versioning_word(enum mapping_versioning v);
 bool mapping_versioning_named(const char *word, enum mapping_versioning *out);

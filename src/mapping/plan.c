@@ -534,6 +534,12 @@ static bool compile_columns(struct plan *p, struct fields *f, struct err *err)
     for (size_t n = 0; n < p->routing_count; n++)
         if (!p->routing[n].text)
             p->routing[n].cell = read_too(p, (struct select){p->routing[n].cell, SELECT_COLUMN});
+    for (size_t n = 0; n < p->mapping->read_too.count; n++) {
+        uint16_t i = 0;
+        while (strcmp(s->columns[i].name, p->mapping->read_too.list[n].name))
+            ensure(++i < s->column_count && "mapping_read_too() is told columns of the table");
+        read_too(p, (struct select){i, SELECT_COLUMN});
+    }
     return true;
 }
 
