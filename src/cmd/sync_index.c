@@ -352,7 +352,7 @@ static bool sync_table(struct direct_sync *d, int *exit_code, bool *again, struc
     return err->kind == ERR_NONE;
 }
 
-static bool plan_document(struct direct_sync *d, struct err *err)
+static bool plan_target(struct direct_sync *d, struct err *err)
 {
     return direct_sync_document(d, err) && direct_sync_open_index(d, err);
 }
@@ -369,7 +369,7 @@ bool direct_sync_open(struct direct_sync *d, struct err *err)
     if (!config_need(s->config, "elastic.url", err))
         return false;
     s->cluster = connect_cassandra(s->config, s->ctx, err);
-    return s->cluster && plan_document(d, err);
+    return s->cluster && plan_target(d, err);
 }
 
 /* Everything anew but what is connected to Cassandra. */
@@ -381,7 +381,7 @@ static bool plan_again(struct direct_sync *d, struct err *err)
     *d = (struct direct_sync){.s = s};
     journal_close(TAKE(s->journal));
     cancel_take_back(&s->ctx->cancel);
-    return plan_document(d, err);
+    return plan_target(d, err);
 }
 
 bool sync_index(struct sync *s, int *exit_code, struct err *err)
