@@ -262,8 +262,8 @@ static bool apply_op(struct journal *j, struct db *db, int64_t run, const struct
         return db_do(db, SQL_CALL_ADD, err, "iiiii", run, op->a, op->b, op->c,
                      clock_wall_us(j->clock));
     case OP_OUTCOME:
-        return db_do(db, SQL_OUTCOME_ADD, err, "iiiib", run, op->a, op->b,
-                     clock_wall_us(j->clock), op->bytes);
+        return db_do(db, SQL_OUTCOME_ADD, err, "iiiib", run, op->a, op->b, clock_wall_us(j->clock),
+                     op->bytes);
     }
     ensure(false);
     return false;
