@@ -50,6 +50,21 @@ static char *find_keyspace(const struct config *c, struct cql_cluster *cluster,
     return keyspace;
 }
 
+static bool document_where(struct document *d, const struct config *c, struct err *err)
+{
+    struct err why = {0};
+
+    if (!c->sync.where)
+        return true;
+    d->where = where_parse(d->schema, slice_str(c->sync.where), &why);
+    if (!d->where)
+        return config_fault(c, "sync.where", err, "%s", why.text);
+    for (size_t i = 0; d->rereads && i < d->where->count; i++)
+        if (!mapping_read_too(d->mapping, d->schema->columns[d->where->list[i].column].name, err))
+            return false;
+    return true;
+}
+
 bool document_compile(struct document *d, const struct config *c, struct cql_cluster *cluster,
                       struct err *err)
 {
@@ -60,6 +75,8 @@ bool document_compile(struct document *d, const struct config *c, struct cql_clu
     d->schema = cql_schema_load(cluster, keyspace, d->mapping->table.name, err);
     if (!d->schema)
         return err_wrap(err, "%s", d->mapping->path);
+    if (!document_where(d, c, err))
+        return false;
     d->plan = plan_compile(d->mapping, d->schema, err);
     return d->plan != NULL;
 }
@@ -74,20 +91,17 @@ static bool document_default(struct document *d, const struct config *c,
     d->mapping = mapping_default(d->schema, index);
     if (c->sync.columns[0] && !mapping_set_columns(d->mapping, c->sync.columns, err))
         return config_fault(c, "sync.columns", err, "%s", err->text);
+    if (!document_where(d, c, err))
+        return false;
     d->plan = plan_compile(d->mapping, d->schema, err);
     return d->plan || !c->sync.columns[0] ? d->plan != NULL
                                           : config_fault(c, "sync.columns", err, "%s", err->text);
 }
 
-static bool document_rows(struct document *d, const struct config *c, struct err *err)
+static bool document_sample(struct document *d, const struct config *c, struct err *err)
 {
     struct err why = {0};
 
-    if (c->sync.where) {
-        d->where = where_parse(d->schema, slice_str(c->sync.where), &why);
-        if (!d->where)
-            return config_fault(c, "sync.where", err, "%s", why.text);
-    }
     return !c->sync.sample || sample_parse(slice_str(c->sync.sample), &d->sample, &why) ||
            config_fault(c, "sync.sample", err, "%s", why.text);
 }
@@ -98,7 +112,7 @@ bool document_open(struct document *d, const struct config *c, struct cql_cluste
     const char *const *file = c->mapping.files;
 
     if (!*file)
-        return document_default(d, c, cluster, index, err) && document_rows(d, c, err);
+        return document_default(d, c, cluster, index, err) && document_sample(d, c, err);
     if (file[1])
         return config_fault(c, "mapping.files", err, "takes one mapping here");
     if (c->cassandra.table)
@@ -111,7 +125,7 @@ bool document_open(struct document *d, const struct config *c, struct cql_cluste
         return config_fault(c, "sync.columns", err,
                             "has no meaning with --mapping, which has source.columns");
     return document_load(d, c, *file, err) && document_compile(d, c, cluster, err) &&
-           document_rows(d, c, err);
+           document_sample(d, c, err);
 }
 
 void document_fini(struct document *d)

@@ -15,8 +15,10 @@ struct document {
     struct mapping *mapping;
     struct schema *schema;
     struct plan *plan;
-    struct where *where; /* of --where; NULL: every row */
-    struct sample sample;
+    bool rereads; /* set before: rows may be read again by their keys, and so the plan reads the
+                     columns of conditions, too */
+    struct where *where;  /* of --where; NULL: every row */
+    struct sample sample; /* of --sample */
 };
 
 /*

@@ -85,12 +85,15 @@ static void counts_text(struct direct_sync *d, struct buf *b, const struct direc
                         bool finished)
 {
     const struct schema *schema = d->doc.schema;
+    uint64_t limit = (uint64_t)d->s->config->sync.limit;
     struct show_table t = {0};
 
     buf_printf(b, "%s.%s to index %s: %s", schema->keyspace, schema->table, plan_index(d->doc.plan),
-               !finished          ? "not finished"
-               : c->unread_ranges ? "not all rows could be read"
-                                  : "all rows read");
+               !finished                        ? "not finished"
+               : limit && c->documents >= limit ? "as many as --limit says"
+               : c->unread_ranges               ? "not all rows could be read"
+               : d->s->config->sync.sample      ? "the sample read"
+                                                : "all rows read");
     buf_add_str(b, finished && c->failed ? ", some documents failed\n" : "\n");
     show_row(&t, "run", "%s%s", run_id(d->s->run), d->s->resumed ? " (went on)" : "");
     show_row_count(&t, "rows", c->rows);
@@ -120,25 +123,9 @@ static void counts_text(struct direct_sync *d, struct buf *b, const struct direc
 bool direct_sync_document(struct direct_sync *d, struct err *err)
 {
     const struct config *c = d->s->config;
-    const char *const *file = c->mapping.files;
 
-    if (*file && file[1])
-        return config_fault(c, "mapping.files", err, "takes one mapping here");
-    if (*file && c->cassandra.table)
-        return config_fault(c, "mapping.files", err,
-                            "names the table itself; leave out KEYSPACE.TABLE");
-    if (*file && c->sync.index)
-        return config_fault(c, "sync.index", err,
-                            "has no meaning with --mapping, which names the index");
-    if (*file)
-        return document_load(&d->doc, c, *file, err) &&
-               document_compile(&d->doc, c, d->s->cluster, err);
-    d->doc.schema = connect_table(c, d->s->cluster, err);
-    if (!d->doc.schema)
-        return false;
-    d->doc.mapping = mapping_default(d->doc.schema, c->sync.index);
-    d->doc.plan = plan_compile(d->doc.mapping, d->doc.schema, err);
-    return d->doc.plan != NULL;
+    d->doc.rereads = true;
+    return document_open(&d->doc, c, d->s->cluster, c->sync.index, err);
 }
 
 static bool check_index(struct direct_sync *d, struct err *err)
@@ -262,6 +249,9 @@ static bool run_direct(struct direct_sync *d, struct direct_counts *counts, stru
         .retry_budget_ms = c->run.retry_budget_ms,
         .cluster = d->s->cluster,
         .plan = d->doc.plan,
+        .where = d->doc.where,
+        .sample = d->doc.sample,
+        .most_documents = (uint64_t)c->sync.limit,
         .elastic = &d->elastic,
         .guard = d->guard,
         .limit = d->limit,

@@ -36,7 +36,8 @@ struct copier {
     struct buf id;
     struct slice *cells;
     struct json_counts altered;
-    uint64_t rows, filtered, failed;
+    uint64_t filtered, documents, failed;
+    struct quota_page quota;
 };
 
 static bool commit_page(void *ctx, uint64_t length, struct err *err)
@@ -106,12 +107,10 @@ static void add_line(struct copier *p)
 
 static void count_page(struct copier *p)
 {
-    uint64_t documents = p->rows - p->filtered;
-
-    tx_count(p->tx, "rows", (int64_t)p->rows);
+    tx_count(p->tx, "rows", (int64_t)(p->filtered + p->documents));
     tx_count(p->tx, "filtered", (int64_t)p->filtered);
-    tx_count(p->tx, "documents", (int64_t)documents);
-    tx_count(p->tx, "written", (int64_t)(documents - p->failed));
+    tx_count(p->tx, "documents", (int64_t)p->documents);
+    tx_count(p->tx, "written", (int64_t)(p->documents - p->failed));
     tx_count(p->tx, "failed", (int64_t)p->failed);
     tx_count(p->tx, "bytes", (int64_t)p->lines.len);
     tx_count(p->tx, "nan_to_null", (int64_t)p->altered.nan_to_null);
@@ -119,38 +118,68 @@ static void count_page(struct copier *p)
     tx_count(p->tx, "year_out_of_range", (int64_t)p->altered.year_out_of_range);
 }
 
+/* False with ERR_NONE: the limit is reached, the page is not wanted. */
+static bool begin_page(struct copier *p, const struct page *page, struct err *err)
+{
+    struct copy *c = p->copy;
+    uint64_t wanted = 0;
+
+    p->altered = (struct json_counts){0};
+    p->filtered = p->documents = p->failed = 0;
+    buf_reset(&p->lines);
+    return (!c->quota.limited || scan_count_wanted(&c->plan, page, p->cells, &wanted, err)) &&
+           quota_begin(&c->quota, &p->quota, wanted, err);
+}
+
+/* One more line. False with ERR_NONE: the limit is reached, the page ends here. */
+static bool take_one(struct copier *p, struct err *err)
+{
+    while (!quota_take(&p->copy->quota, &p->quota))
+        if (!quota_more(&p->copy->quota, &p->quota, p->documents, err))
+            return false;
+    p->documents++;
+    return true;
+}
+
+/* whole: all rows of the page are in. */
+static bool add_lines(struct copier *p, const struct page *page, bool *whole, struct err *err)
+{
+    struct row_cursor rows = page_rows(page);
+
+    *whole = true;
+    while (*whole && row_next(&rows, p->cells, err)) {
+        if (!scan_wants(&p->copy->plan, p->cells)) {
+            p->filtered++;
+            continue;
+        }
+        *whole = take_one(p, err);
+        if (*whole)
+            add_line(p);
+    }
+    return err->kind == ERR_NONE;
+}
+
 static bool take_page(void *ctx, const struct scan_task *task, const struct scan_page *page,
                       struct err *err)
 {
     struct copier *p = ctx;
-    struct row_cursor rows = page_rows(&page->page);
+    bool whole;
 
     if (page->page.shape_changed)
         return err_set(err, ERR_USER,
                        "the table's columns changed while it was read; run the command again");
-    bool whole = true; /* else the limit was reached before the page's end */
-    p->altered = (struct json_counts){0};
-    p->rows = p->filtered = p->failed = 0;
-    buf_reset(&p->lines);
-    while (whole && row_next(&rows, p->cells, err)) {
-        bool wanted = scan_wants(&p->copy->plan, p->cells);
-        whole = !wanted || quota_take(&p->copy->quota);
-        if (!whole)
-            break;
-        p->rows++;
-        if (wanted)
-            add_line(p);
-        else
-            p->filtered++;
-    }
-    if (err->kind != ERR_NONE)
-        return false;
-    if (p->copy->o.resumable && whole)
+    if (!begin_page(p, &page->page, err))
+        return err->kind == ERR_NONE;
+    bool ok = add_lines(p, &page->page, &whole, err);
+    if (ok && p->copy->o.resumable && whole)
         tasks_mark(p->tx, task, page);
-    count_page(p);
-    if (!sink_file_put(p->copy->o.file, buf_slice(&p->lines), commit_page, p, err))
+    if (ok)
+        count_page(p);
+    ok = ok && sink_file_put(p->copy->o.file, buf_slice(&p->lines), commit_page, p, err);
+    quota_end(&p->copy->quota, &p->quota, ok ? p->documents : 0);
+    if (!ok)
         return false;
-    atomic_fetch_add(&p->copy->rows, p->rows);
+    atomic_fetch_add(&p->copy->rows, p->filtered + p->documents);
     atomic_fetch_add(&p->copy->failed, p->failed);
     if (p->lines.cap > LINES_KEEP_BYTES)
         buf_fini(&p->lines);
@@ -225,7 +254,9 @@ static bool plan_scan(struct copy *c, struct err *err)
         LOG(LOG_INFO, "conditions", F_INT("by_server", (int64_t)c->plan.pushed_count),
             F_INT("here", (int64_t)c->plan.here_count));
     c->before = (uint64_t)rows;
-    quota_init(&c->quota, o->limit, (uint64_t)documents);
+    quota_init(&c->quota, o->limit, (uint64_t)documents, &c->crew, o->clock);
+    if (o->limit && o->limit < UINT32_MAX && !c->plan.here_count)
+        c->plan.most_rows = (uint32_t)o->limit;
     c->tasks = tasks_plan_sample(o->cluster, schema, o->resumable ? o->run : NULL, o->sample,
                                  c->plan.pushed_count ? FILTERED_RANGE_BYTES : RANGE_BYTES,
                                  4 * (size_t)o->workers, err);
@@ -302,6 +333,7 @@ bool copy_finish(struct copy *c, struct copy_counts *counts, struct err *err)
     tasks_free(c->tasks);
     scan_plan_fini(&c->plan);
     crew_fini(&c->crew);
+    quota_fini(&c->quota);
     free(c);
     return err->kind == ERR_NONE;
 }

@@ -2,6 +2,7 @@
 
 #include <stdlib.h>
 
+#include "base/log.h"
 #include "base/text.h"
 #include "engine/worker.h"
 #include "mapping/json.h"
@@ -78,12 +79,14 @@ static void count_page(struct direct_worker *w)
 bool direct_save_page(struct direct_worker *w, const struct scan_task *task,
                       const struct scan_page *page, struct err *err)
 {
-    tasks_mark(w->tx, task, page);
+    if (!w->cut)
+        tasks_mark(w->tx, task, page);
     count_page(w);
     if (!journal_commit(w->tx, err))
         return false;
     atomic_fetch_add(&w->direct->rows, w->sum.rows);
     atomic_fetch_add(&w->direct->failed, w->sum.failed);
+    quota_end(&w->direct->quota, &w->quota, w->sum.documents);
     w->sum = (struct page_sum){0};
     return true;
 }
@@ -92,8 +95,28 @@ void direct_drop_page(struct direct_worker *w)
 {
     tx_free(w->tx);
     w->tx = tx_new(w->direct->o.run);
+    quota_end(&w->direct->quota, &w->quota, 0);
     w->sum = (struct page_sum){0};
     w->singles = 0;
+}
+
+bool direct_begin_page(struct direct_worker *w, const struct page *page, struct slice *cells,
+                       struct err *err)
+{
+    struct direct *d = w->direct;
+    uint64_t wanted = 0;
+
+    w->cut = false;
+    return !d->quota.limited || (scan_count_wanted(&d->scan, page, cells, &wanted, err) &&
+                                 quota_begin(&d->quota, &w->quota, wanted, err));
+}
+
+bool direct_more(struct direct_worker *w, struct err *err)
+{
+    if (quota_more(&w->direct->quota, &w->quota, w->sum.documents, err))
+        return true;
+    w->cut = err->kind == ERR_NONE;
+    return false;
 }
 
 /* ---- single documents --------------------------------------------------------------------------
@@ -170,6 +193,8 @@ bool direct_worker_open(struct direct_worker *w, struct direct *d, struct err *e
         .cancel = d->o.cancel,
         .retry_budget_ms = d->o.retry_budget_ms,
         .strict_values = d->o.strict_values,
+        .where = d->o.where,
+        .only_keys = d->o.most_documents > 0,
         .memory_bytes = d->o.memory_bytes / d->o.workers, /* of which it uses a part as a rule */
     };
     w->keyed = keyed_open(&keyed, err);
@@ -245,6 +270,7 @@ bool direct_work(struct direct_worker *w,
         .cluster = d->o.cluster,
         .plan = &d->scan,
         .tasks = d->tasks,
+        .quota = &d->quota,
         .clock = d->o.clock,
         .retry_budget_ms = d->o.retry_budget_ms,
         .page_bytes = page_bytes(d),
@@ -262,27 +288,49 @@ bool direct_work(struct direct_worker *w,
 /* ---- life --------------------------------------------------------------------------------------
  */
 
+static uint32_t least_rows(uint32_t a, uint64_t b)
+{
+    return !b || (a && a < b) ? a : b < UINT32_MAX ? (uint32_t)b : UINT32_MAX;
+}
+
+static bool plan_scan(struct direct *d, bool by_key, struct err *err)
+{
+    const struct direct_options *o = &d->o;
+    const struct schema *schema = plan_schema(o->plan);
+    int64_t rows = 0, documents = 0;
+
+    scan_plan_select(&d->scan, schema, plan_selects(o->plan),
+                     by_key ? plan_key_count(o->plan) : plan_column_count(o->plan), o->where);
+    d->scan.last_is_told = !by_key;
+    AUTO(cql_session)
+    struct cql_session *session = o->where ? cql_session_open(o->cluster, err) : NULL;
+    if ((o->where && !session) || (session && !scan_plan_ask(&d->scan, session, err)) ||
+        !run_count(o->run, "rows", &rows, err) || !run_count(o->run, "documents", &documents, err))
+        return false;
+    if (o->where)
+        LOG(LOG_INFO, "conditions", F_INT("by_server", (int64_t)d->scan.pushed_count),
+            F_INT("here", (int64_t)d->scan.here_count));
+    d->before = (uint64_t)rows;
+    /* No more than are wanted, unless it shows only here which ones are. */
+    d->scan.most_rows = least_rows(most_rows(o), d->scan.here_count ? 0 : o->most_documents);
+    d->tasks = tasks_plan_sample(o->cluster, schema, o->run, o->sample,
+                                 d->scan.pushed_count ? FILTERED_RANGE_BYTES : RANGE_BYTES,
+                                 4 * (size_t)o->workers, err);
+    quota_init(&d->quota, o->most_documents, (uint64_t)documents, &d->crew, o->clock);
+    return d->tasks != NULL;
+}
+
 struct direct *direct_start(const struct direct_options *o, struct err *err)
 {
     struct direct *d = xalloc(sizeof *d);
-    int64_t before = 0;
 
     d->o = *o;
     bool by_key = plan_versioning(o->plan) == VERSIONING_SEQUENCE;
-    scan_plan_select(&d->scan, plan_schema(o->plan), plan_selects(o->plan),
-                     by_key ? plan_key_count(o->plan) : plan_column_count(o->plan), NULL);
-    d->scan.last_is_told = !by_key;
-    d->scan.most_rows = most_rows(o);
-    d->tasks = tasks_plan(o->cluster, plan_schema(o->plan), o->run, RANGE_BYTES,
-                          4 * (size_t)o->workers, err);
-    if (!d->tasks || !run_count(o->run, "rows", &before, err)) {
-        if (d->tasks)
-            tasks_free(d->tasks);
+    if (!plan_scan(d, by_key, err)) {
         scan_plan_fini(&d->scan);
         free(d);
         return NULL;
     }
-    d->before = (uint64_t)before;
     crew_init(&d->crew, o->cancel, NULL, NULL);
     for (unsigned i = 0; i < o->workers; i++)
         crew_add(&d->crew, by_key ? direct_scan_keys : direct_scan_rows, d);
@@ -301,8 +349,10 @@ void direct_progress(struct direct *d, struct direct_progress *out)
     *out = (struct direct_progress){
         .done = d->before + rows, .before = d->before, .failed = atomic_load(&d->failed)};
     /* The server counts partitions; with clustering columns that says nothing about rows. */
-    if (plan_schema(d->o.plan)->clustering_count == 0)
+    if (plan_schema(d->o.plan)->clustering_count == 0 && !d->o.where)
         out->total = tasks_estimated_rows(d->tasks);
+    if (d->o.most_documents && (!out->total || out->total > d->o.most_documents))
+        out->total = d->o.where ? 0 : d->o.most_documents;
     if (out->total < out->done)
         out->total = 0;
     crew_copy_note(&d->crew, out->note);
@@ -352,6 +402,7 @@ bool direct_finish(struct direct *d, struct direct_counts *counts, struct err *e
     tasks_free(d->tasks);
     scan_plan_fini(&d->scan);
     crew_fini(&d->crew);
+    quota_fini(&d->quota);
     free(d);
     return err->kind == ERR_NONE;
 }

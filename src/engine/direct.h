@@ -22,6 +22,8 @@
 #include "journal/journal.h"
 #include "mapping/plan.h"
 #include "sink/elastic.h"
+#include "source/sample.h"
+#include "source/where.h"
 
 /* All borrowed until direct_finish(). */
 struct direct_options {
@@ -31,6 +33,9 @@ struct direct_options {
     int64_t retry_budget_ms;
     struct cql_cluster *cluster;
     const struct plan *plan;
+    const struct where *where; /* whose columns the plan reads, too; NULL: every row */
+    struct sample sample;      /* zeroed: everything */
+    uint64_t most_documents;   /* --limit, in all processes of the run; 0: no limit */
     const struct elastic_options *elastic;
     struct guard *guard;
     struct limit *limit;

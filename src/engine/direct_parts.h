@@ -11,6 +11,7 @@
 #include "engine/crew.h"
 #include "engine/direct.h"
 #include "engine/keyed.h"
+#include "engine/quota.h"
 #include "engine/tasks.h"
 #include "source/scan.h"
 
@@ -19,6 +20,7 @@ enum {
     PAGE_MIN_BYTES = 32 << 10,
     PARTS_PER_WORKER = 6, /* a page worked on, one on its way, a body, its answer, and air */
     RANGE_BYTES = 64 << 20,
+    FILTERED_RANGE_BYTES = 8 << 20, /* where the server may read long before it finds a row */
 };
 
 struct direct {
@@ -26,6 +28,7 @@ struct direct {
     struct crew crew;
     struct scan_plan scan;
     struct tasks *tasks;
+    struct quota quota;
     uint64_t before;
     atomic_uint_fast64_t rows;
     atomic_uint_fast64_t failed;
@@ -49,6 +52,8 @@ struct direct_worker {
     struct guard *guards[2];
     struct tx *tx;
     struct page_sum sum;
+    struct quota_page quota;
+    bool cut;         /* the limit ended the page at hand: it is no mark */
     struct buf key;   /* of a failed document */
     size_t singles;   /* given to keyed for this page */
     int64_t asked_ms; /* that the index asked for, with what failed last; <= 0: nothing */
@@ -78,6 +83,15 @@ bool direct_settle_singles(struct direct_worker *w, struct err *err);
  */
 void direct_note_failure(struct direct_worker *w, const struct slice *key, const char *reason,
                          const char *text);
+/*
+ * Before the rows of a page. cells: as many as the scan has columns.
+ * False with ERR_NONE: the limit is reached, the page is not wanted.
+ */
+bool direct_begin_page(struct direct_worker *w, const struct page *page, struct slice *cells,
+                       struct err *err);
+/* Before each document: quota_take(). When there is none, and what the page has so far is settled:
+ * true for take again; false with ERR_NONE for a page that ends here. */
+bool direct_more(struct direct_worker *w, struct err *err);
 /* Journals the page: counts, failures, mark. */
 bool direct_save_page(struct direct_worker *w, const struct scan_task *task,
                       const struct scan_page *page, struct err *err);

@@ -261,6 +261,19 @@ static bool add_row(struct scanner *s, struct err *err)
 /* ---- a page ------------------------------------------------------------------------------------
  */
 
+static bool settle_rest(struct scanner *s, struct err *err);
+
+/* The page may have one more document; the row at hand stays so. */
+static bool take_one(struct scanner *s, struct err *err)
+{
+    while (!quota_take(&s->w.direct->quota, &s->w.quota)) {
+        if (!send_bulk(s, err) || !settle_rest(s, err) || !direct_more(&s->w, err))
+            return false;
+        row_again(s, s->row_begin);
+    }
+    return true;
+}
+
 static bool add_rows(struct scanner *s, struct err *err)
 {
     struct row_cursor rows = page_rows(s->page);
@@ -272,6 +285,13 @@ static bool add_rows(struct scanner *s, struct err *err)
         s->rows_left = rows.left;
         if (!rows.left)
             scan_last_row(s->scan, s->cells);
+        if (!scan_wants(&s->w.direct->scan, s->cells)) {
+            s->w.sum.rows++;
+            s->w.sum.filtered++;
+            continue;
+        }
+        if (!take_one(s, err))
+            return s->w.cut;
         s->w.sum.rows++;
         if (!add_row(s, err))
             return false;
@@ -294,6 +314,7 @@ static bool settle_rest(struct scanner *s, struct err *err)
     for (size_t i = 0; i < s->check_count; i++)
         if (!direct_add_single(&s->w, KEYED_CHECK, row_again(s, s->check[i]), err))
             return false;
+    s->again_count = s->check_count = 0;
     return direct_settle_singles(&s->w, err);
 }
 
@@ -320,6 +341,8 @@ static bool take_page(void *ctx, const struct scan_task *task, const struct scan
                        "the table's columns changed while it was read; run the command again");
     if (!limit_read(s->w.direct->o.limit, page->page.row_count, err))
         return false;
+    if (!direct_begin_page(&s->w, &page->page, s->cells, err))
+        return err->kind == ERR_NONE;
     begin_page(s, page);
     if (add_rows(s, err) && settle_rest(s, err) && direct_save_page(&s->w, task, page, err))
         return true;
@@ -338,7 +361,7 @@ bool direct_scan_rows(void *ctx, struct err *err)
     buf_init(&s.routing, ID_MAX_BYTES);
     elastic_bulk_init(&s.bulk, d->o.memory_bytes / 2);
     s.bulk.lean = true;
-    s.cells = xalloc(plan_column_count(d->o.plan) * sizeof *s.cells);
+    s.cells = xalloc(d->scan.column_count * sizeof *s.cells);
     bool ok = direct_worker_open(&s.w, d, err) && direct_work(&s.w, take_page, err);
     direct_worker_close(&s.w);
     elastic_bulk_fini(&s.bulk);

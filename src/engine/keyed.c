@@ -24,6 +24,24 @@ static size_t plan_list_count(const struct plan *const *plans)
     return n;
 }
 
+static void find_where_cells(struct keyed *k)
+{
+    const struct where *w = k->o.where;
+    const struct plan *p = k->o.plans[0];
+
+    if (!w)
+        return;
+    k->where_cells = xalloc(w->count * sizeof *k->where_cells);
+    for (size_t i = 0; i < w->count; i++) {
+        const struct select wanted = {w->list[i].column, SELECT_COLUMN};
+        uint16_t cell = 0;
+
+        while (!select_eq(plan_selects(p)[cell], wanted))
+            ensure(++cell < plan_column_count(p) && "the plan reads what conditions are about");
+        k->where_cells[i] = cell;
+    }
+}
+
 struct keyed *keyed_open(const struct keyed_options *o, struct err *err)
 {
     struct keyed *k = xalloc(sizeof *k);
@@ -44,6 +62,7 @@ struct keyed *keyed_open(const struct keyed_options *o, struct err *err)
     buf_init(&k->routing, ROUTING_BYTES);
     k->partition_texts = xalloc((plan_list_count(o->plans) + 1) * sizeof *k->partition_texts);
     k->look_max = k->scan_docs = ROUND_DOCS;
+    find_where_cells(k);
     k->elastic = o->sink;
     k->session = cql_session_open(o->cluster, err);
     if (k->session && !k->elastic) {
@@ -79,6 +98,7 @@ void keyed_free(struct keyed *k)
     arena_fini(&k->query_mem);
     arena_fini(&k->call_mem);
     keyed_forget_intervals(k);
+    free(k->where_cells);
     free(k->extras);
     free(k->bulk_docs);
     free(k->shared);

@@ -31,6 +31,7 @@
 #include "engine/limit.h"
 #include "mapping/plan.h"
 #include "sink/elastic.h"
+#include "source/where.h"
 
 /* What becomes of a row that is missing. */
 enum keyed_missing {
@@ -64,6 +65,10 @@ struct keyed_options {
     /* An element without the partition key: its rows are looked for in the whole table, once for
      * all of a call. NULL: it is bad (no_partition_key). */
     struct keyed_scans *scans;
+    /* Conditions on the rows of the first plan, which reads their columns (mapping_read_too): a row
+     * that does not fulfil them is filtered, its document stays as it is. NULL: none. */
+    const struct where *where;
+    bool only_keys; /* rows between the keys of a scan are left alone */
     struct clock *clock;
     struct cancel *cancel;   /* may be NULL */
     int64_t retry_budget_ms; /* per call of keyed_sync: how long without any progress before it

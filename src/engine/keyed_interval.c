@@ -197,7 +197,8 @@ static bool take_row_of(struct keyed *k, const struct interval *in, const struct
             take_there(k, d, cells, page->read_at_us);
         return true;
     }
-    return in->state != DOC_LOOK || !is_between(k, in, cells, token) || keep_extra(k, cells, err);
+    return in->state != DOC_LOOK || k->o.only_keys || !is_between(k, in, cells, token) ||
+           keep_extra(k, cells, err);
 }
 
 static bool take_page(struct keyed *k, const struct interval *in, const struct page *page,

@@ -119,6 +119,7 @@ struct keyed {
     char *group_rows, *group_keys; /* NULL: no clustering columns */
     unsigned group_refusals;
     size_t group_answer_bytes;
+    uint16_t *where_cells; /* of o.where: which of the plan's the condition's column is */
     struct elastic_bulk bulk;
     struct doc **bulk_docs; /* for each item */
     int64_t oldest_us;      /* T of the oldest of them */

@@ -113,17 +113,27 @@ static void write_version(struct keyed *k, struct doc *d, const struct slice *ce
     add_action(k, d, &a, buf_slice(&k->text));
 }
 
+static bool is_filtered(const struct keyed *k, const struct doc *d, const struct slice *cells)
+{
+    for (uint16_t i = 0; i < d->query->after_count; i++)
+        if (!plan_filter_holds(&d->query->after[i], cells))
+            return true;
+    for (size_t i = 0; i < (k->o.where ? k->o.where->count : 0); i++)
+        if (!where_holds(&k->o.where->list[i], cells[k->where_cells[i]]))
+            return true;
+    return false;
+}
+
 void keyed_write_row(struct keyed *k, struct doc *d, const struct slice *cells)
 {
     struct elastic_action plain = {.op = ELASTIC_INDEX, .condition = ELASTIC_ALWAYS};
     struct json_counts altered = {0};
     struct err why = {0};
 
-    for (uint16_t i = 0; i < d->query->after_count; i++)
-        if (!plan_filter_holds(&d->query->after[i], cells)) {
-            keyed_settle(k, d, DOC_FILTERED);
-            return;
-        }
+    if (is_filtered(k, d, cells)) {
+        keyed_settle(k, d, DOC_FILTERED);
+        return;
+    }
     buf_reset(&k->text);
     if (!plan_write(k->plan, cells, d->id, &k->text, &altered, &why)) {
         keyed_fail(k, d, k->text.full ? "document_too_large" : "bad_value", why.text);

@@ -89,7 +89,7 @@ static bool read_again(struct reading *r, struct scan **scan, struct err *err)
 
 static bool has_enough(const struct reading *r)
 {
-    return r->w->quota && quota_is_empty(r->w->quota);
+    return r->w->quota && quota_ended(r->w->quota);
 }
 
 static bool read_pages(struct reading *r, struct reached *at, struct err *err)

@@ -26,7 +26,7 @@ struct worker {
     struct clock *clock;
     int64_t retry_budget_ms;
     uint32_t page_bytes; /* aim */
-    struct quota *quota; /* nothing more is read when it is empty; NULL: everything is */
+    struct quota *quota; /* nothing more is read when it has ended; NULL: everything is */
     uint32_t first_rows; /* of the very first page; 0: by the table's estimates, else 50 */
     /*
      * Makes a page's rows safe, with its mark (tasks_mark) in the same transaction. Its page is

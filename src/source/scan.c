@@ -138,6 +138,35 @@ bool scan_plan_holds(const struct scan_plan *p, const struct slice *cells)
     return true;
 }
 
+bool scan_count_wanted(const struct scan_plan *p, const struct page *page, struct slice *cells,
+                       uint64_t *out, struct err *err)
+{
+    struct row_cursor rows = page_rows(page);
+
+    *out = page->row_count;
+    if (!p->here_count)
+        return true;
+    *out = 0;
+    while (row_next(&rows, cells, err))
+        *out += scan_plan_holds(p, cells);
+    return err->kind == ERR_NONE;
+}
+
+bool scan_fits(const struct scan_plan *p, const struct columns *c)
+{
+    if (c->count != p->column_count)
+        return false;
+    for (uint16_t i = 0; i < c->count; i++) {
+        struct select want = p->columns[i];
+
+        if (!type_equal(c->list[i].type, select_type(p->schema, want)) ||
+            (want.what == SELECT_COLUMN &&
+             !slice_is(c->list[i].name, p->schema->columns[want.column].name)))
+            return false;
+    }
+    return true;
+}
+
 /* One token wide: some things are refused only by what runs. */
 static bool try_statement(struct scan_plan *p, struct cql_session *s, bool *taken, struct err *err)
 {

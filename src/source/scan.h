@@ -74,6 +74,13 @@ static inline bool scan_wants(const struct scan_plan *p, const struct slice *cel
     return !p->here_count || scan_plan_holds(p, cells);
 }
 
+/* How many rows of a page scan_wants() wants. cells: column_count of them. False: bytes are
+ * missing. */
+bool scan_count_wanted(const struct scan_plan *p, const struct page *page, struct slice *cells,
+                       uint64_t *out, struct err *err);
+/* Are these the columns that the plan asks for, of the types that it was made for. */
+bool scan_fits(const struct scan_plan *p, const struct columns *c);
+
 struct scan_task {
     struct token_range range;
     int64_t done_to;    /* rows up to here are not wanted again; range.start for a fresh one */

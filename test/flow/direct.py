@@ -6,7 +6,7 @@ from flow import cass
 from peer_http import Reply
 
 MAPPING = """object: item
-source: {keyspace: shop, table: items, key: [id]}
+source: {keyspace: shop, table: items, %(columns)skey: [id]}
 target: {index: items, id: "%(id)s"}
 nulls: omit
 versioning: %(versioning)s
@@ -23,9 +23,9 @@ class Direct:
         ring.start()
         elastic.start()
 
-    def args(self, *flags, versioning=None, id_="{id}", more="", json_=True):
+    def args(self, *flags, versioning=None, id_="{id}", more="", columns="", json_=True):
         if versioning:
-            what = ["--mapping", self.program.file("items.yaml", MAPPING % {"id": id_, "versioning": versioning, "more": more})]
+            what = ["--mapping", self.program.file("items.yaml", MAPPING % {"id": id_, "versioning": versioning, "more": more, "columns": columns})]
         else:
             what = ["shop.items", "--index", "items"]
         return ["sync", *what, "--elastic-url", self.elastic.url, *cass(self.ring), *(["--json"] if json_ else []), *flags]
