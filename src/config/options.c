@@ -272,7 +272,7 @@ const struct option config_options[] = {
     {
         .name = "sync.to", .flag = "to",
         FIELD(OPT_STRING, sync.to), .value = "FILE|-", .commands = JOB, .identity = true,
-        .help = "Write rows as JSON lines to a file, or - for standard output; no call is made.",
+        .help = "Write rows as JSON lines to a file (NAME.gz: packed), or - for standard output.",
     },
     {
         .name = "sync.index", .flag = "index",

@@ -8,8 +8,18 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "sink/gzip.h"
+
+/* One for each thread that packs at the same time. */
+struct packer {
+    struct gzip gzip;
+    struct packer *next;
+};
+
 struct sink_file {
     pthread_mutex_t lock;
+    bool packed;
+    struct packer *idle;
     char *path;
     int fd;
     bool regular; /* can be cut back and synced */
@@ -55,6 +65,7 @@ struct sink_file *sink_file_open(const char *path, uint64_t length, bool replace
         return TAKE(f);
     }
     f->path = xstrdup(path);
+    f->packed = sink_file_is_packed(path);
     f->fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0640);
     if (f->fd < 0)
         return err_set(err, errno == ENOSPC || errno == EMFILE ? ERR_SYSTEM : ERR_USER, "%s: %s",
@@ -69,6 +80,11 @@ void sink_file_free(struct sink_file *f)
 {
     if (f->fd >= 0)
         close(f->fd);
+    for (struct packer *p = f->idle, *next; p; p = next) {
+        next = p->next;
+        gzip_fini(&p->gzip);
+        free(p);
+    }
     pthread_mutex_destroy(&f->lock);
     free(f->path);
     free(f);
@@ -89,18 +105,56 @@ static bool write_all(struct sink_file *f, struct slice s, struct err *err)
     return true;
 }
 
-bool sink_file_put(struct sink_file *f, struct slice lines,
-                   bool (*commit)(void *ctx, uint64_t length, struct err *err), void *ctx,
-                   struct err *err)
+static struct packer *take_packer(struct sink_file *f)
 {
     pthread_mutex_lock(&f->lock);
-    bool ok = write_all(f, lines, err);
+    struct packer *p = f->idle;
+    if (p)
+        f->idle = p->next;
+    pthread_mutex_unlock(&f->lock);
+    if (!p) {
+        p = xalloc(sizeof *p);
+        gzip_init(&p->gzip, GZIP_ON, NULL);
+    }
+    return p;
+}
+
+static bool put(struct sink_file *f, struct slice bytes,
+                bool (*commit)(void *ctx, uint64_t length, struct err *err), void *ctx,
+                struct err *err)
+{
+    pthread_mutex_lock(&f->lock);
+    bool ok = write_all(f, bytes, err);
     if (ok) {
-        f->length += lines.n;
+        f->length += bytes.n;
         ok = commit(ctx, f->length, err);
     }
     pthread_mutex_unlock(&f->lock);
     return ok;
+}
+
+bool sink_file_put(struct sink_file *f, struct slice lines,
+                   bool (*commit)(void *ctx, uint64_t length, struct err *err), void *ctx,
+                   struct err *err)
+{
+    if (!f->packed || !lines.n)
+        return put(f, lines, commit, ctx, err);
+    struct packer *p = take_packer(f); /* packing takes longer than writing: not under the lock */
+    struct slice member = gzip_member(&p->gzip, lines);
+    bool ok = member.p ? put(f, member, commit, ctx, err)
+                       : err_set(err, ERR_SYSTEM, "%s: no memory for packing", f->path);
+    pthread_mutex_lock(&f->lock);
+    p->next = f->idle;
+    f->idle = p;
+    pthread_mutex_unlock(&f->lock);
+    return ok;
+}
+
+bool sink_file_is_packed(const char *path)
+{
+    size_t n = strlen(path);
+
+    return n > 3 && strcmp(path + n - 3, ".gz") == 0;
 }
 
 bool sink_file_sync(struct sink_file *f, struct err *err)

@@ -4,7 +4,8 @@
  * Writers come in any order; each brings whole lines together with the journal transaction they
  * stand for. Lines and commit happen under one lock, so the journalled length always is the length
  * up to which every line is covered by a mark: a run that goes on cuts the file back to it.
- * Threads: any.
+ * In a file whose name ends in .gz each put is a gzip member of its own: so every journalled length
+ * is a member's end, and what is cut back stays whole. Threads: any.
  */
 #pragma once
 #include <stdbool.h>
@@ -17,7 +18,7 @@
 struct sink_file;
 
 /*
- *   path     "-": standard output
+ *   path     "-": standard output, never packed
  *   length   cut back to it (what the journal says); 0: begin anew
  *   replace  when beginning anew, a file that is there and not empty is emptied; else it is refused
  * (ERR_USER) err      ERR_USER (no such folder, no rights, shorter than `length`: it was changed
@@ -35,5 +36,7 @@ AUTO_DEFINE(sink_file);
 bool sink_file_put(struct sink_file *f, struct slice lines,
                    bool (*commit)(void *ctx, uint64_t length, struct err *err), void *ctx,
                    struct err *err);
+/* Names a packed file: it ends in .gz. */
+bool sink_file_is_packed(const char *path);
 /* On disk, at the end of a run. */
 bool sink_file_sync(struct sink_file *f, struct err *err);

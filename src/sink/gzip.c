@@ -40,14 +40,18 @@ void gzip_fini(struct gzip *g)
     buf_fini(&g->packed);
 }
 
+static bool has_packer(struct gzip *g)
+{
+    if (!g->packer)
+        g->packer = libdeflate_alloc_compressor(LEVEL);
+    return g->packer != NULL;
+}
+
 /* 0: it would not be smaller. */
 static size_t pack(struct gzip *g, struct slice body)
 {
-    if (!g->packer) {
-        g->packer = libdeflate_alloc_compressor(LEVEL);
-        if (!g->packer)
-            return 0;
-    }
+    if (!has_packer(g))
+        return 0;
     buf_reset(&g->packed);
     uint8_t *to = buf_room(&g->packed, body.n);
     if (!to)
@@ -91,6 +95,17 @@ struct slice gzip_body(struct gzip *g, struct slice body, bool *packed)
         return body;
     *packed = true;
     return slice_of(g->packed.p, n);
+}
+
+struct slice gzip_member(struct gzip *g, struct slice body)
+{
+    if (!has_packer(g))
+        return SLICE_NULL;
+    size_t most = libdeflate_gzip_compress_bound(g->packer, body.n);
+    buf_reset(&g->packed);
+    uint8_t *to = buf_room(&g->packed, most);
+    size_t n = to ? libdeflate_gzip_compress(g->packer, body.p, body.n, to, most) : 0;
+    return n ? slice_of(to, n) : SLICE_NULL;
 }
 
 void gzip_sent(struct gzip *g, size_t wire_bytes, int64_t link_us)

@@ -41,5 +41,8 @@ void gzip_init(struct gzip *g, enum gzip_mode mode, struct clock *clock);
 void gzip_fini(struct gzip *g);
 /* What to send for the body: itself, or packed (*packed true; valid until the next call). */
 struct slice gzip_body(struct gzip *g, struct slice body, bool *packed);
+/* The body as a gzip member of its own, however small; null: no memory. Valid until the next call.
+ */
+struct slice gzip_member(struct gzip *g, struct slice body);
 /* Bytes of a body went over the link in so many µs. */
 void gzip_sent(struct gzip *g, size_t wire_bytes, int64_t link_us);

@@ -1,5 +1,7 @@
 """`cass2es sync KS.TABLE --to -` with --where, --columns, --limit, --sample: which rows, and what of them."""
+import gzip
 import json
+import subprocess
 import threading
 
 import pytest
@@ -78,7 +80,7 @@ def test_columns_and_functions(program, table):
         assert r.code == 2 and "--columns: " in r.err and why in r.err, r
 
 
-@pytest.mark.parametrize("limit", [1, 9, 10, 299, 300, 1000])
+@pytest.mark.parametrize("limit", [1, 9, 10, 155, 299, 300, 1000])
 @pytest.mark.parametrize("workers", [1, 8])
 def test_a_limit_is_exact(program, table, limit, workers):
     r = program.run("sync", "shop.orders", "--to", "-", "--limit", limit, "--workers", workers, *cass(table))
@@ -93,9 +95,10 @@ def test_a_limit_counts_what_fulfils(program, table):
     assert r.code == 0 and len(ids(r)) == 7 and all(i % 5 == 0 for i in ids(r)), r
 
 
-def test_a_limit_is_exact_after_a_kill(program, table):
+@pytest.mark.parametrize("skip", [1, 3, 6, 9, 13, 16])
+def test_a_limit_is_exact_after_a_kill(program, table, skip):
     seen, go = threading.Event(), threading.Event()
-    table.on("EXECUTE", r'"orders".*token\(', do=call(lambda r: (seen.set(), go.wait(10))), times=None, skip=6)
+    table.on("EXECUTE", r'"orders".*token\(', do=call(lambda r: (seen.set(), go.wait(10))), times=None, skip=skip)
     p = program.start("sync", "shop.orders", "--to", "out.json", "--limit", 150, "--workers", 2, *cass(table))
     assert seen.wait(10)
     program.kill(p)
@@ -104,6 +107,39 @@ def test_a_limit_is_exact_after_a_kill(program, table):
     r = says(program.run("sync", "shop.orders", "--to", "out.json", "--limit", 150, "--workers", 2, *cass(table)), "resum|went on", code=0)
     found = [o["id"] for o in rows_of((program.cwd / "out.json").read_text())]
     assert len(found) == len(set(found)) == 150, r
+
+
+def test_a_packed_file(program, table):
+    r = says(program.run("sync", "shop.orders", "--to", "out.ndjson.gz", "--columns", "id,name", *cass(table)), "to out.ndjson.gz: all rows read", code=0)
+    text = subprocess.run(["zcat", program.cwd / "out.ndjson.gz"], capture_output=True, check=True).stdout.decode()
+    assert sorted(o["id"] for o in rows_of(text)) == list(range(300)), r
+    assert (program.cwd / "out.ndjson.gz").read_bytes()[:2] == b"\x1f\x8b"
+    r = program.run("sync", "shop.orders", "--to", "none.gz", "--where", "n = 99", *cass(table))
+    assert r.code == 0 and (program.cwd / "none.gz").read_bytes() == b"", "no rows, no member"
+    r = program.run("sync", "shop.orders", "--to", "-", "--limit", 1, *cass(table))
+    assert len(rows_of(r.out)) == 1, "standard output stays plain"
+
+
+@pytest.mark.parametrize("after", [1, 4, 9])
+@pytest.mark.parametrize("more", [b"", b"\x1f\x8b\x08\x00half a member", b"x" * 5000])
+def test_a_packed_file_is_gone_on_with(program, table, after, more):
+    """Cut back to what is journalled: whole members, every row once."""
+    seen, go = threading.Event(), threading.Event()
+    table.on("EXECUTE", r'"orders".*token\(', do=call(lambda r: (seen.set(), go.wait(10))), times=None, skip=after)
+    args = ["sync", "shop.orders", "--to", "out.json.gz", "--workers", 2, *cass(table)]
+    p = program.start(*args)
+    assert seen.wait(10)
+    program.kill(p)
+    go.set()
+    table.rules.clear()
+    out = program.cwd / "out.json.gz"
+    before = gzip.decompress(out.read_bytes()) if out.exists() else b""
+    with open(out, "ab") as f:
+        f.write(more)
+    r = says(program.run(*args), "went on", code=0)
+    text = gzip.decompress(out.read_bytes()).decode()
+    assert sorted(o["id"] for o in rows_of(text)) == list(range(300)), r
+    assert set(before.decode().splitlines()) <= set(text.splitlines())
 
 
 def test_a_sample_is_the_same_each_time(program, table):

@@ -108,12 +108,39 @@ static void packs_what_was_there(void **state)
     gzip_fini(&g);
 }
 
+/* However small, and one behind the other. */
+static void members_stand_alone(void **state)
+{
+    static const char *const texts[] = {"a\n", "", "bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb\n"};
+    struct libdeflate_decompressor *unpacker = libdeflate_alloc_decompressor();
+    struct gzip g;
+
+    (void)state;
+    gzip_init(&g, GZIP_ON, NULL);
+    for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
+        char out[100];
+        size_t in_bytes, out_bytes;
+        struct slice member = gzip_member(&g, slice_str(texts[i]));
+
+        assert_true(member.n >= 18); /* head and tail: RFC 1952, 2.3 */
+        assert_int_equal(libdeflate_gzip_decompress_ex(unpacker, member.p, member.n, out,
+                                                       sizeof out, &in_bytes, &out_bytes),
+                         LIBDEFLATE_SUCCESS);
+        assert_int_equal(in_bytes, member.n);
+        assert_int_equal(out_bytes, strlen(texts[i]));
+        assert_memory_equal(out, texts[i], out_bytes);
+    }
+    libdeflate_free_decompressor(unpacker);
+    gzip_fini(&g);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(pays_by_the_link),
         cmocka_unit_test(decides_anew),
         cmocka_unit_test(packs_what_was_there),
+        cmocka_unit_test(members_stand_alone),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
