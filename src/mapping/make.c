@@ -429,13 +429,15 @@ static const struct json *at_path(const struct json *v, const char *path)
 
 static bool add_extra(struct making_row *r, const struct op *op, const struct json *name)
 {
+    /* One member, however many steps set it: the last one counts. */
+    for (struct extra *old = r->extras; old; old = old->next)
+        if (slice_eq(old->name, name->text)) {
+            old->step = op->number > old->step ? op->number : old->step;
+            return true;
+        }
     struct extra *e = arena_zalloc(&r->m->work->mem, sizeof *e);
-
     if (!e)
         return no_room(r->m);
-    for (const struct extra *old = r->extras; old; old = old->next)
-        if (old->step == op->number && slice_eq(old->name, name->text))
-            return true;
     *e = (struct extra){.name = name->text, .step = op->number, .next = r->extras};
     r->extras = e;
     return true;
