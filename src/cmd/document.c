@@ -1,5 +1,6 @@
 #include "cmd/document.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 #include "cmd/connect.h"
@@ -65,6 +66,38 @@ static bool document_where(struct document *d, const struct config *c, struct er
     return true;
 }
 
+/* Tables that steps read: each is asked for once. */
+struct tables {
+    struct document *document;
+    struct cql_cluster *cluster;
+};
+
+static const struct schema *find_table(void *ctx, const char *keyspace, const char *table,
+                                       struct err *err)
+{
+    struct tables *t = ctx;
+    struct document *d = t->document;
+
+    for (size_t i = 0; i < d->other_count; i++)
+        if (!strcmp(d->others[i]->keyspace, keyspace) && !strcmp(d->others[i]->table, table))
+            return d->others[i];
+    struct schema *s = cql_schema_load(t->cluster, keyspace, table, err);
+    if (!s)
+        return NULL;
+    d->others = xrealloc(d->others, (d->other_count + 1) * sizeof(struct schema *));
+    d->others[d->other_count++] = s;
+    return s;
+}
+
+static bool compile(struct document *d, struct cql_cluster *cluster, struct err *err)
+{
+    struct tables t = {d, cluster};
+    const struct plan_tables tables = {find_table, &t};
+
+    d->plan = plan_compile_with(d->mapping, d->schema, &tables, err);
+    return d->plan != NULL;
+}
+
 bool document_compile(struct document *d, const struct config *c, struct cql_cluster *cluster,
                       struct err *err)
 {
@@ -75,10 +108,7 @@ bool document_compile(struct document *d, const struct config *c, struct cql_clu
     d->schema = cql_schema_load(cluster, keyspace, d->mapping->table.name, err);
     if (!d->schema)
         return err_wrap(err, "%s", d->mapping->path);
-    if (!document_where(d, c, err))
-        return false;
-    d->plan = plan_compile(d->mapping, d->schema, err);
-    return d->plan != NULL;
+    return document_where(d, c, err) && compile(d, cluster, err);
 }
 
 /* Of no file. */
@@ -133,6 +163,9 @@ void document_fini(struct document *d)
     if (d->where)
         where_free(d->where);
     plan_free(d->plan);
+    for (size_t i = 0; i < d->other_count; i++)
+        schema_free(d->others[i]);
+    free(d->others);
     if (d->schema)
         schema_free(d->schema);
     mapping_free(d->mapping);

@@ -14,6 +14,8 @@
 struct document {
     struct mapping *mapping;
     struct schema *schema;
+    struct schema **others; /* tables that the mapping's steps read */
+    size_t other_count;
     struct plan *plan;
     bool rereads; /* set before: rows may be read again by their keys, and so the plan reads the
                      columns of conditions, too */

@@ -325,7 +325,8 @@ struct direct *direct_start(const struct direct_options *o, struct err *err)
     struct direct *d = xalloc(sizeof *d);
 
     d->o = *o;
-    bool by_key = plan_versioning(o->plan) == VERSIONING_SEQUENCE;
+    /* Documents of several tables, too: keyed reads what they want. */
+    bool by_key = plan_versioning(o->plan) == VERSIONING_SEQUENCE || plan_levels(o->plan) > 0;
     if (!plan_scan(d, by_key, err)) {
         scan_plan_fini(&d->scan);
         free(d);

@@ -55,6 +55,10 @@ struct keyed *keyed_open(const struct keyed_options *o, struct err *err)
     arena_init(&k->key_mem, 2 * k->memory_bytes);
     arena_init(&k->look_mem, k->memory_bytes);
     arena_init(&k->write_mem, k->memory_bytes);
+    arena_init(&k->row_mem, k->memory_bytes);
+    plan_work_init(&k->work, k->memory_bytes);
+    fetched_init(&k->fetched, k->memory_bytes);
+    k->kept = xalloc(SCAN_DOCS * sizeof(struct doc *));
     map_init(&k->seen);
     elastic_bulk_init(&k->bulk, k->memory_bytes / 2);
     k->bulk_docs = xalloc(SCAN_DOCS * sizeof(struct doc *));
@@ -92,6 +96,9 @@ void keyed_free(struct keyed *k)
     buf_fini(&k->text);
     elastic_bulk_fini(&k->bulk);
     map_fini(&k->seen);
+    fetched_fini(&k->fetched);
+    plan_work_fini(&k->work);
+    arena_fini(&k->row_mem);
     arena_fini(&k->write_mem);
     arena_fini(&k->look_mem);
     arena_fini(&k->key_mem);
@@ -100,6 +107,7 @@ void keyed_free(struct keyed *k)
     keyed_forget_intervals(k);
     free(k->where_cells);
     free(k->extras);
+    free(k->kept);
     free(k->bulk_docs);
     free(k->shared);
     free(k->docs);
@@ -169,6 +177,8 @@ void keyed_settle(struct keyed *k, struct doc *d, enum doc_state state)
     }
     c->documents++;
     c->altered += state == DOC_FAILED ? 0 : d->altered;
+    c->bad_json += state == DOC_FAILED ? 0 : d->bad_json;
+    c->lookup_missing += state == DOC_FAILED ? 0 : d->lookup_missing;
     if (state == DOC_INDEXED)
         c->indexed++;
     else if (state == DOC_UNCHANGED)
@@ -264,6 +274,7 @@ void keyed_begin(struct keyed *k, const struct plan *plan, struct keyed_result *
     k->target = (struct elastic_target){
         .index = plan_index(plan), .pipeline = plan_pipeline(plan), .type = plan_type(plan)};
     k->results = sum;
+    k->by_id = false;
     if (k->look_max < SCAN_DOCS) /* documents may be smaller today */
         k->look_max = k->look_max * 2 < SCAN_DOCS ? k->look_max * 2 : SCAN_DOCS;
     k->doc_count = k->shared_count = k->extra_count = 0;
@@ -319,6 +330,7 @@ bool keyed_sync(struct keyed *k, const char *object_type, const struct json *ids
         return false;
     memset(results, 0, ids->count * sizeof *results);
     keyed_begin(k, plan, results);
+    k->by_id = true;
     map_init(&elements);
     bool ok = keyed_elements(k, ids, &elements, err);
     map_fini(&elements);
@@ -352,6 +364,8 @@ void keyed_totals_add(struct keyed_totals *t, const struct keyed_result *results
         t->counts.gone += c->gone;
         t->counts.removed += c->removed;
         t->counts.altered += c->altered;
+        t->counts.bad_json += c->bad_json;
+        t->counts.lookup_missing += c->lookup_missing;
     }
 }
 

@@ -101,6 +101,9 @@ struct keyed_counts {
     uint64_t gone;      /* keys without a row; not among `rows` */
     uint64_t removed;   /* of the gone: their document was there, and is deleted */
     uint64_t altered;   /* values in documents that could not be written as they are (NaN, ...) */
+    uint64_t bad_json;  /* of the altered: texts that are no JSON */
+    uint64_t lookup_missing; /* rows of other tables that are not there, where the mapping allows
+                                for it */
 };
 
 struct keyed_result {

@@ -109,7 +109,7 @@ static bool take_row(struct keyed *k, struct read *r, const struct page *page,
     cells = xalloc(page->columns->count * sizeof *cells);
     bool found = row_next(&rows, cells, err);
     if (found && keyed_is_partition(k, d->key) == keyed_is_partition(k, cells))
-        keyed_write_row(k, d, cells);
+        keyed_take_row(k, d, cells);
     else if (err->kind == ERR_NONE)
         keyed_no_row(k, d);
     else
@@ -125,12 +125,17 @@ static bool has_row(struct keyed *k, const struct doc *d, const struct page *pag
     struct row_cursor rows = page_rows(page);
     struct slice *cells = NULL;
 
+    bool whole = d->state == DOC_CONFIRM && plan_has_where(k->plan);
+
     *has = page->row_count > 0;
-    if (!*has || !keyed_is_partition(k, d->key))
+    if (!*has || (!whole && !keyed_is_partition(k, d->key)))
         return true;
+    if (whole && !keyed_fits(k, page, plan_column_count(k->plan), err))
+        return false;
     cells = xalloc(page->columns->count * sizeof *cells);
     bool ok = row_next(&rows, cells, err);
-    *has = ok && keyed_is_partition(k, cells);
+    *has = ok && keyed_is_partition(k, cells) == keyed_is_partition(k, d->key) &&
+           (!whole || keyed_holds(k, cells));
     free(cells);
     return ok;
 }
@@ -197,7 +202,7 @@ static bool read_rows(struct keyed *k, struct doc **docs, size_t count, enum doc
 {
     static const read_taker takers[] = {
         [DOC_LOOK] = take_row, [DOC_CHECK] = take_check, [DOC_CONFIRM] = take_confirm};
-    bool whole = state == DOC_LOOK;
+    bool whole = state == DOC_LOOK || (state == DOC_CONFIRM && plan_has_where(k->plan));
     struct read reads[SCAN_DOCS];
     size_t n = 0;
 
@@ -298,6 +303,7 @@ static bool pass(struct keyed *k, struct doc **docs, size_t count, struct err *e
 
     arena_reset(&k->look_mem);
     elastic_bulk_reset(&k->bulk);
+    keyed_begin_rows(k);
     if (k->guard)
         guard_renew(k->guard, k->elastic);
     for (size_t i = 0; i < count; i++) {
@@ -310,7 +316,7 @@ static bool pass(struct keyed *k, struct doc **docs, size_t count, struct err *e
         return false;
     bool ok = confirm ? read_rows(k, docs, count, DOC_CONFIRM, err)
                       : read_rows(k, docs, count, DOC_CHECK, err) &&
-                            read_rows(k, docs, count, DOC_LOOK, err);
+                            read_rows(k, docs, count, DOC_LOOK, err) && keyed_make_rows(k, err);
     return ok && send_bulk(k, err);
 }
 

@@ -48,7 +48,7 @@ static void take_there(struct keyed *k, struct doc *d, const struct slice *cells
     if (d->state == DOC_CHECK)
         keyed_settle(k, d, DOC_INDEXED);
     else
-        keyed_write_row(k, d, cells);
+        keyed_take_row(k, d, cells);
 }
 
 static void take_gone(struct keyed *k, struct doc *d, int64_t read_at_us)

@@ -3,9 +3,9 @@
  *
  * keyed.c: a call and its results; keyed_keys.c: ids to documents' keys; keyed_docs.c: look, read,
  * send, pass by pass; keyed_write.c: a row to its action; keyed_judge.c: what an answer means;
- * keyed_reads.c: many reads of Cassandra at once; keyed_scan.c: elements without a partition key;
- * keyed_interval.c: rows of a scan, together. Nothing else includes this. Threads: a keyed belongs
- * to one worker.
+ * keyed_make.c: rows of other tables; keyed_reads.c: many reads of Cassandra at once; keyed_scan.c:
+ * elements without a partition key; keyed_interval.c: rows of a scan, together. Nothing else
+ * includes this. Threads: a keyed belongs to one worker.
  */
 #pragma once
 #include "base/arena.h"
@@ -56,6 +56,8 @@ struct doc {
     bool was_read;    /* in this pass, with others */
     int64_t token;    /* in_order */
     uint64_t altered; /* values of the document that are not as in the row */
+    uint64_t bad_json, lookup_missing;
+    const struct slice *cells; /* of the row, until its document is made, in this pass */
 
     /* The last read, and what was made of it. */
     int64_t read_at_us;
@@ -120,6 +122,15 @@ struct keyed {
     unsigned group_refusals;
     size_t group_answer_bytes;
     uint16_t *where_cells; /* of o.where: which of the plan's the condition's column is */
+    bool by_id;            /* the call names elements: a row that is no document is missing */
+    struct plan_work work; /* for one document */
+    struct arena row_mem;  /* rows that wait for others, for a pass */
+    struct doc **kept;     /* whose they are */
+    size_t kept_count;
+    struct fetched fetched; /* rows of other tables; for a pass, or a part of it */
+    bool fetched_full;
+    size_t other_answer_bytes;
+    uint64_t other_reads;
     struct elastic_bulk bulk;
     struct doc **bulk_docs; /* for each item */
     int64_t oldest_us;      /* T of the oldest of them */
@@ -132,6 +143,7 @@ struct read {
     const char *text;
     const struct slice *values;
     uint16_t value_count;
+    const struct schema *other; /* of another table; NULL: of the plan's */
     void *who;
     bool done;
 };
@@ -198,6 +210,17 @@ bool keyed_add_extras(struct keyed *k, struct err *err);
 void keyed_forget_intervals(struct keyed *k);
 /* Bytes that the rows of a round, or their documents, should come to. */
 size_t keyed_round_aim(const struct keyed *k);
+
+/* ---- documents that need rows of other tables (keyed_make.c) */
+
+/* A row that was read: it is written, kept for keyed_make_rows(), or is no document. */
+void keyed_take_row(struct keyed *k, struct doc *d, const struct slice *cells);
+/* Does the mapping make a document of the row. */
+bool keyed_holds(struct keyed *k, const struct slice *cells);
+/* A pass begins. */
+void keyed_begin_rows(struct keyed *k);
+/* Reads what the rows kept want, and writes them. */
+bool keyed_make_rows(struct keyed *k, struct err *err);
 
 /* ---- a document's action and its end (keyed_write.c, keyed_judge.c) */
 

@@ -8,8 +8,10 @@ enum {
 
 struct cql_query keyed_query(struct keyed *k, const struct read *r)
 {
+    const struct schema *of = r->other ? r->other : plan_schema(k->plan);
+
     buf_reset(&k->text);
-    cql_partition_key(r->values, plan_partition_count(k->plan), &k->text);
+    cql_partition_key(r->values, of->partition_key_count, &k->text);
     return (struct cql_query){
         .text = r->text,
         .values = r->values,
@@ -17,7 +19,7 @@ struct cql_query keyed_query(struct keyed *k, const struct read *r)
         .page_rows = KEYS_PER_PAGE,
         .has_token = true,
         .token = cql_token(buf_slice(&k->text)),
-        .keyspace = plan_schema(k->plan)->keyspace,
+        .keyspace = of->keyspace,
     };
 }
 

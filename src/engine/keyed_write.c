@@ -135,8 +135,8 @@ void keyed_write_row(struct keyed *k, struct doc *d, const struct slice *cells)
         return;
     }
     buf_reset(&k->text);
-    if (!plan_write(k->plan, cells, d->id, &k->text, &altered, &why)) {
-        keyed_fail(k, d, k->text.full ? "document_too_large" : "bad_value", why.text);
+    if (!plan_make(k->plan, cells, d->id, &k->fetched, &k->work, &k->text, &altered, &why)) {
+        keyed_fail(k, d, k->work.reason, why.text);
         return;
     }
     if (json_counts_sum(&altered) && k->o.strict_values) {
@@ -144,6 +144,8 @@ void keyed_write_row(struct keyed *k, struct doc *d, const struct slice *cells)
         return;
     }
     d->altered = json_counts_sum(&altered);
+    d->bad_json = altered.bad_json;
+    d->lookup_missing = altered.lookup_missing;
     if (!keyed_set_routing(k, d, cells, &why)) {
         keyed_fail(k, d, "bad_routing", why.text);
         return;
