@@ -430,6 +430,7 @@ static bool open_rounds(struct round *r, struct err *err)
                                                   .clock = &r->a->ctx->clock,
                                                   .cancel = &r->a->ctx->cancel,
                                                   .retry_budget_ms = c->run.retry_budget_ms,
+                                                  .where = r->d.doc.where,
                                                   .strict_values = c->sync.strict_values,
                                                   .memory_bytes = c->sync.memory_bytes / 2},
                           err);

@@ -76,7 +76,6 @@ static bool run_ids(struct index_ids *x, struct job_counts *counts, struct err *
         .guards = guards,
         .limit = d->limit,
         .missing = missing[c->sync.missing],
-        .where = d->doc.where, /* of a run that is retried */
         .brake = x->brake,
         .clock = &d->s->ctx->clock,
         .cancel = &d->s->ctx->cancel,

@@ -236,7 +236,8 @@ static void finish(struct keyed *k, uint32_t count)
         }
         if (r->outcome != KEYED_OPEN)
             continue;
-        r->outcome = r->counts.documents + r->counts.merged ? KEYED_FOUND : KEYED_MISSING;
+        bool found = r->counts.documents + r->counts.merged || (k->o.where && r->counts.filtered);
+        r->outcome = found ? KEYED_FOUND : KEYED_MISSING;
         if (r->outcome == KEYED_MISSING)
             finish_missing(k, r);
         else

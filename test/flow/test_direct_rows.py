@@ -203,3 +203,15 @@ def test_another_condition_is_another_run(rows):
     rows.elastic.always = None
     c = rows.ok("--where", "n = 2")
     assert c["documents"] == len(rows.found()) == sum(n_of(i) == 2 for i in range(N))
+
+
+@pytest.mark.parametrize("mode", ["read_time", "sequence"])
+def test_a_retry_asks_again(rows, mode):
+    """Of two that failed one does not fulfil the condition any more: it is settled, and makes no document."""
+    rows.elastic.item_script = lambda a, meta, s: refused(400, "mapper_parsing_exception") if number(meta["_id"]) in (3, 17) else None
+    run = rows.ok("--where", "n = 3", versioning=mode, code=1)["run"]
+    rows.table.put([dict(id="i0017", n=6, v="other")])
+    rows.elastic.item_script = None
+    says(rows.program.run("failures", "retry", run), code=0)
+    assert rows.found() == {i for i in range(N) if n_of(i) == 3} - {17}
+    says(rows.program.run("failures", "list", run), "no failures", code=0)
