@@ -48,6 +48,8 @@ static void counts_json(struct direct_sync *d, struct buf *b, const struct direc
         {"nan_to_null", c->nan_to_null},
         {"bad_utf8", c->bad_utf8},
         {"year_out_of_range", c->year_out_of_range},
+        {"bad_json", c->bad_json},
+        {"lookup_missing", c->lookup_missing},
         {"altered", c->altered},
         {"bytes", c->bytes},
     };
@@ -108,7 +110,9 @@ static void counts_text(struct direct_sync *d, struct buf *b, const struct direc
     row_if(&t, "NaN or infinite, written as null", c->nan_to_null);
     row_if(&t, "not UTF-8, written with U+FFFD", c->bad_utf8);
     row_if(&t, "years outside 0-9999, signed", c->year_out_of_range);
+    row_if(&t, "texts that are no JSON, replaced", c->bad_json);
     row_if(&t, "altered otherwise", c->altered);
+    row_if(&t, "rows of other tables missing", c->lookup_missing);
     add_pace(d, &t, c);
     show_table_end(&t, b);
     if (c->failed)

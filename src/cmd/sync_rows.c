@@ -20,11 +20,13 @@ static void copy_json(struct buf *b, const char *id, const char *to, const struc
         "{\"run\":\"%s\",\"exit_code\":%d,\"rows\":%llu,\"filtered\":%llu,\"documents\":%llu,"
         "\"written\":%llu,"
         "\"failed\":%llu,"
-        "\"nan_to_null\":%llu,\"bad_utf8\":%llu,\"year_out_of_range\":%llu,\"bytes\":%llu,\"to\":",
+        "\"nan_to_null\":%llu,\"bad_utf8\":%llu,\"year_out_of_range\":%llu,\"bad_json\":%llu,"
+        "\"lookup_missing\":%llu,\"bytes\":%llu,\"to\":",
         id, exit_code, (unsigned long long)c->rows, (unsigned long long)c->filtered,
         (unsigned long long)c->documents, (unsigned long long)c->written,
         (unsigned long long)c->failed, (unsigned long long)c->nan_to_null,
         (unsigned long long)c->bad_utf8, (unsigned long long)c->year_out_of_range,
+        (unsigned long long)c->bad_json, (unsigned long long)c->lookup_missing,
         (unsigned long long)c->bytes);
     json_add_string(b, slice_str(to));
     buf_add_byte(b, '}');
@@ -55,6 +57,10 @@ static void copy_text(struct sync *s, const struct schema *schema, struct buf *b
         show_row_count(&t, "not UTF-8, written with U+FFFD", c->bad_utf8);
     if (c->year_out_of_range)
         show_row_count(&t, "years outside 0-9999, signed", c->year_out_of_range);
+    if (c->bad_json)
+        show_row_count(&t, "texts that are no JSON, replaced", c->bad_json);
+    if (c->lookup_missing)
+        show_row_count(&t, "rows of other tables missing", c->lookup_missing);
     show_table_end(&t, b);
     if (c->failed || c->unread_ranges)
         sync_add_failures(s, b);

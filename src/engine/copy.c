@@ -4,6 +4,7 @@
 
 #include "base/log.h"
 #include "engine/crew.h"
+#include "engine/fetch.h"
 #include "engine/tasks.h"
 #include "engine/worker.h"
 
@@ -14,6 +15,7 @@ enum {
     RANGE_BYTES = 64 << 20,
     FILTERED_RANGE_BYTES = 8 << 20, /* where the server may read long before it finds a row */
     ID_KEEP_BYTES = 64 << 10,
+    FETCH_MAX_BYTES = 64 << 20,
     LINES_KEEP_BYTES = 4 << 20,
 };
 
@@ -35,6 +37,7 @@ struct copier {
     struct buf key;
     struct buf id;
     struct slice *cells;
+    struct fetch fetch;
     struct json_counts altered;
     uint64_t filtered, documents, failed;
     struct quota_page quota;
@@ -78,8 +81,8 @@ static void fail_row(struct copier *p, const char *reason, struct err *err)
 }
 
 /* One row to one line. A bad cell, or under strict_values an altered one, fails its document, never
- * the page. */
-static void add_line(struct copier *p)
+ * the page. False: rows of other tables can't be read. */
+static bool add_line(struct copier *p, struct err *fatal)
 {
     const struct plan *plan = p->copy->o.plan;
     size_t start = p->lines.len;
@@ -89,20 +92,25 @@ static void add_line(struct copier *p)
     buf_reset(&p->id);
     if (plan_needs_id(plan) && !plan_id(plan, p->cells, &p->id, &err)) {
         fail_row(p, "bad_document_id", &err);
-        return;
+        return true;
     }
-    if (!plan_write(plan, p->cells, buf_slice(&p->id), &p->lines, &p->altered, &err)) {
+    if (!fetch_document(&p->fetch, p->cells, buf_slice(&p->id), &p->lines, &p->altered, &err)) {
         buf_cut(&p->lines, start);
-        fail_row(p, "bad_value", &err);
-        return;
+        if (err.kind != ERR_REJECT) {
+            *fatal = err;
+            return false;
+        }
+        fail_row(p, p->fetch.work.reason, &err);
+        return true;
     }
     if (p->copy->o.strict_values && json_counts_sum(&p->altered) > altered_before) {
         buf_cut(&p->lines, start);
         err_set(&err, ERR_REJECT, "a value would be altered (--strict-values)");
         fail_row(p, "altered_value", &err);
-        return;
+        return true;
     }
     buf_add_byte(&p->lines, '\n');
+    return true;
 }
 
 static void count_page(struct copier *p)
@@ -116,6 +124,8 @@ static void count_page(struct copier *p)
     tx_count(p->tx, "nan_to_null", (int64_t)p->altered.nan_to_null);
     tx_count(p->tx, "bad_utf8", (int64_t)p->altered.bad_utf8);
     tx_count(p->tx, "year_out_of_range", (int64_t)p->altered.year_out_of_range);
+    tx_count(p->tx, "bad_json", (int64_t)p->altered.bad_json);
+    tx_count(p->tx, "lookup_missing", (int64_t)p->altered.lookup_missing);
 }
 
 /* False with ERR_NONE: the limit is reached, the page is not wanted. */
@@ -148,13 +158,14 @@ static bool add_lines(struct copier *p, const struct page *page, bool *whole, st
 
     *whole = true;
     while (*whole && row_next(&rows, p->cells, err)) {
-        if (!scan_wants(&p->copy->plan, p->cells)) {
+        if (!scan_wants(&p->copy->plan, p->cells) ||
+            !plan_holds(p->copy->o.plan, p->cells, &p->fetch.work)) {
             p->filtered++;
             continue;
         }
         *whole = take_one(p, err);
-        if (*whole)
-            add_line(p);
+        if (*whole && !add_line(p, err))
+            return false;
     }
     return err->kind == ERR_NONE;
 }
@@ -229,9 +240,11 @@ static bool copy_work(void *ctx, struct err *err)
     buf_init(&p.lines, c->o.memory_bytes > (64 << 20) ? c->o.memory_bytes : 64 << 20);
     buf_init(&p.key, 1 << 20);
     buf_init(&p.id, ID_KEEP_BYTES);
+    fetch_init(&p.fetch, c->o.plan, c->o.cluster, FETCH_MAX_BYTES);
     p.cells = xalloc(c->plan.column_count * sizeof *p.cells);
     bool ok = worker_run(&w, err);
     tx_free(p.tx);
+    fetch_fini(&p.fetch);
     buf_fini(&p.lines);
     buf_fini(&p.key);
     buf_fini(&p.id);
@@ -315,6 +328,8 @@ bool copy_finish(struct copy *c, struct copy_counts *counts, struct err *err)
         {"nan_to_null", &counts->nan_to_null},
         {"bad_utf8", &counts->bad_utf8},
         {"year_out_of_range", &counts->year_out_of_range},
+        {"bad_json", &counts->bad_json},
+        {"lookup_missing", &counts->lookup_missing},
         {"unread_ranges", &counts->unread_ranges},
     };
     struct err count_err = {0};

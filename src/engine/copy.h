@@ -43,8 +43,9 @@ struct copy_counts {
     uint64_t filtered; /* rows that the server did not filter by itself */
     uint64_t rows, documents, written, failed, bytes;
     uint64_t unread_ranges; /* their rows are not among `rows` */
-    uint64_t nan_to_null, bad_utf8,
-        year_out_of_range; /* values altered, by reason (mapping/json.h) */
+    uint64_t nan_to_null, bad_utf8, year_out_of_range,
+        bad_json;            /* values altered, by reason (mapping/json.h) */
+    uint64_t lookup_missing; /* rows of other tables that are not there */
 };
 
 struct copy_progress {

@@ -68,6 +68,8 @@ static void count_page(struct direct_worker *w)
         {"nan_to_null", s->altered.nan_to_null},
         {"bad_utf8", s->altered.bad_utf8},
         {"year_out_of_range", s->altered.year_out_of_range},
+        {"bad_json", s->altered.bad_json},
+        {"lookup_missing", s->altered.lookup_missing},
         {"altered", s->altered_singles},
     };
 
@@ -159,7 +161,9 @@ bool direct_settle_singles(struct direct_worker *w, struct err *err)
     w->sum.stale += c->stale;
     w->sum.failed += c->failed;
     w->sum.gone += c->gone;
-    w->sum.altered_singles += c->altered;
+    w->sum.altered_singles += c->altered - c->bad_json;
+    w->sum.altered.bad_json += c->bad_json;
+    w->sum.altered.lookup_missing += c->lookup_missing;
     return true;
 }
 
@@ -379,6 +383,8 @@ static bool read_counts(struct direct *d, struct direct_counts *c, struct err *e
         {"nan_to_null", &c->nan_to_null},
         {"bad_utf8", &c->bad_utf8},
         {"year_out_of_range", &c->year_out_of_range},
+        {"bad_json", &c->bad_json},
+        {"lookup_missing", &c->lookup_missing},
         {"altered", &c->altered},
     };
 

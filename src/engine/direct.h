@@ -53,8 +53,9 @@ struct direct_counts {
     uint64_t bytes;         /* of documents and action lines sent */
     uint64_t gone;          /* keys whose row was gone when it was read; not among `rows` */
     uint64_t unread_ranges; /* their rows are not among `rows` */
-    uint64_t nan_to_null, bad_utf8, year_out_of_range; /* values altered, by reason */
-    uint64_t altered; /* of documents that were read by themselves */
+    uint64_t nan_to_null, bad_utf8, year_out_of_range, bad_json; /* values altered, by reason */
+    uint64_t lookup_missing; /* rows of other tables that are not there */
+    uint64_t altered;        /* of documents that were read by themselves */
 };
 
 struct direct_progress {

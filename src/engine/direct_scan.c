@@ -17,6 +17,8 @@ struct scanner {
     size_t *row_at; /* for each action of the bulk: where its row begins in the page */
     size_t row_cap;
     struct slice *cells;
+    struct plan_work work;
+    const char *reason; /* why the row at hand has no document */
     struct buf id, routing;
     size_t aim;        /* bytes of a body, as the limit said last */
     int64_t sure_term; /* of this answer's items: the guard has no doubts about it; -1: none yet */
@@ -160,10 +162,11 @@ static bool add_action(struct scanner *s, const struct elastic_action *a,
     struct direct *d = s->w.direct;
 
     elastic_bulk_begin(&s->bulk, a);
-    if (!plan_write(d->o.plan, s->cells, a->id, &s->bulk.body, altered, err)) {
+    if (!plan_make(d->o.plan, s->cells, a->id, NULL, &s->work, &s->bulk.body, altered, err)) {
         bool full = s->bulk.body.full;
 
         elastic_bulk_cancel(&s->bulk);
+        s->reason = s->work.reason;
         if (!full)
             return true;
         err_clear(err);
@@ -171,6 +174,7 @@ static bool add_action(struct scanner *s, const struct elastic_action *a,
     }
     if (d->o.strict_values && json_counts_sum(altered)) {
         elastic_bulk_cancel(&s->bulk);
+        s->reason = "altered_value";
         err_set(err, ERR_REJECT, "a value would be altered (--strict-values)");
         return true;
     }
@@ -239,17 +243,15 @@ static bool add_row(struct scanner *s, struct err *err)
             return false;
         /* The verdicts may have looked at other rows. */
         row_again(s, s->row_begin);
+        s->reason = "bad_value";
         if (alone || !add_action(s, &action, &altered, err))
             err_set(err, ERR_REJECT, "the document is larger than --memory allows for one body");
     }
     if (err->kind != ERR_NONE) {
-        fail_row(s, s->row_begin, json_counts_sum(&altered) ? "altered_value" : "bad_value",
-                 err->text);
+        fail_row(s, s->row_begin, s->reason, err->text);
         return err_clear(err), true;
     }
-    s->w.sum.altered.nan_to_null += altered.nan_to_null;
-    s->w.sum.altered.bad_utf8 += altered.bad_utf8;
-    s->w.sum.altered.year_out_of_range += altered.year_out_of_range;
+    json_counts_add(&s->w.sum.altered, &altered);
     if (s->row_cap < s->bulk.count) {
         s->row_cap = s->row_cap ? s->row_cap * 2 : 1024;
         s->row_at = xrealloc(s->row_at, s->row_cap * sizeof *s->row_at);
@@ -285,7 +287,8 @@ static bool add_rows(struct scanner *s, struct err *err)
         s->rows_left = rows.left;
         if (!rows.left)
             scan_last_row(s->scan, s->cells);
-        if (!scan_wants(&s->w.direct->scan, s->cells)) {
+        if (!scan_wants(&s->w.direct->scan, s->cells) ||
+            !plan_holds(s->w.direct->o.plan, s->cells, &s->work)) {
             s->w.sum.rows++;
             s->w.sum.filtered++;
             continue;
@@ -360,11 +363,13 @@ bool direct_scan_rows(void *ctx, struct err *err)
     buf_init(&s.id, ID_MAX_BYTES);
     buf_init(&s.routing, ID_MAX_BYTES);
     elastic_bulk_init(&s.bulk, d->o.memory_bytes / 2);
+    plan_work_init(&s.work, d->o.memory_bytes / 2);
     s.bulk.lean = true;
     s.cells = xalloc(d->scan.column_count * sizeof *s.cells);
     bool ok = direct_worker_open(&s.w, d, err) && direct_work(&s.w, take_page, err);
     direct_worker_close(&s.w);
     elastic_bulk_fini(&s.bulk);
+    plan_work_fini(&s.work);
     buf_fini(&s.routing);
     buf_fini(&s.id);
     free(s.cells);

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "engine/fetch.h"
 #include "model/row.h"
 #include "source/scan.h"
 
@@ -23,6 +24,7 @@ struct sampler {
     struct slice *cells;
     double covered; /* of the ring */
     int64_t read_us;
+    struct fetch fetch;
 };
 
 static double share(int64_t start, int64_t end)
@@ -51,13 +53,13 @@ static void take_row(struct sampler *s)
     struct err err = {0};
 
     e->rows_read++;
-    if (!scan_wants(&s->scan, s->cells))
+    if (!scan_wants(&s->scan, s->cells) || !plan_holds(p, s->cells, &s->fetch.work))
         return;
     e->wanted++;
     buf_reset(&s->id);
     buf_reset(&s->document);
     if (plan_id(p, s->cells, &s->id, &err) &&
-        plan_write(p, s->cells, buf_slice(&s->id), &s->document, &altered, &err)) {
+        fetch_document(&s->fetch, s->cells, buf_slice(&s->id), &s->document, &altered, &err)) {
         e->bytes += s->document.len;
         keep_sample(s);
         return;
@@ -149,6 +151,7 @@ bool estimate_make(const struct estimate_options *o, struct estimate *out, struc
         return false;
     scan_plan_select(&s.scan, plan_schema(o->plan), plan_selects(o->plan),
                      plan_column_count(o->plan), o->where);
+    fetch_init(&s.fetch, o->plan, o->cluster, DOCUMENT_MAX_BYTES);
     buf_init(&s.id, DOCUMENT_MAX_BYTES);
     buf_init(&s.document, DOCUMENT_MAX_BYTES);
     bool ok = scan_plan_ask(&s.scan, session, err) &&
@@ -161,6 +164,7 @@ bool estimate_make(const struct estimate_options *o, struct estimate *out, struc
     }
     cql_ranges_fini(&ranges);
     scan_plan_fini(&s.scan);
+    fetch_fini(&s.fetch);
     buf_fini(&s.id);
     buf_fini(&s.document);
     free(s.cells);
