@@ -78,7 +78,7 @@ struct config {
         size_t memory_bytes;
         const char *to;    /* a file, "-": standard output, NULL: the Sync API */
         const char *index; /* an index, with the default mapping; NULL: see mapping.files */
-        const char *where;          /* conditions on rows */
+        const char *where; /* conditions on rows */
         const char *const *columns; /* empty: all */
         int limit;                  /* 0: none */
         const char *sample;

@@ -1421,8 +1421,8 @@ bool plan_need(const struct plan *p, uint16_t level, const struct slice *cells, 
 }
 
 bool plan_make(const struct plan *p, const struct slice *cells, struct slice id,
-                   struct fetched *fetched, struct plan_work *w, struct buf *out,
-                   struct json_counts *counts, struct err *err)
+               struct fetched *fetched, struct plan_work *w, struct buf *out,
+               struct json_counts *counts, struct err *err)
 {
     struct making m = {
         .fetched = fetched, .work = w, .id = id, .counts = counts, .level = -1, .err = err};

@@ -200,8 +200,8 @@ bool plan_need(const struct plan *p, uint16_t level, const struct slice *cells, 
  * bad_cast, read_failed, document_too_large.
  */
 bool plan_make(const struct plan *p, const struct slice *cells, struct slice id,
-                   struct fetched *fetched, struct plan_work *w, struct buf *out,
-                   struct json_counts *counts, struct err *err);
+               struct fetched *fetched, struct plan_work *w, struct buf *out,
+               struct json_counts *counts, struct err *err);
 
 /* Is the field to be taken over from the stored document. Never one that the plan writes itself,
  * also where this row gives it no value. */

@@ -605,6 +605,7 @@ static void failures_end_move_and_go(void **state)
     assert_true(journal_drop_failures(s->j, id, NULL, &dropped, &s->err));
     assert_int_equal(dropped, 1);
     assert_string_equal(listed(s, id, 0).text, "");
+    run_abandon(again);
 }
 
 static void targets_are_remembered(void **state)
