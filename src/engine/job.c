@@ -146,6 +146,7 @@ static bool read_counts(struct job *j, struct job_counts *c, struct err *err)
         {"stale", &c->stale},
         {"documents_failed", &c->documents_failed},
         {"altered", &c->altered},
+        {"lookup_missing", &c->lookup_missing},
     };
     AUTO_STR char *no_await = NULL;
 

@@ -32,7 +32,7 @@ static void add_counts(struct indexer *x, const struct keyed_totals *t)
         {"merged", c->merged},       {"documents", c->documents},
         {"indexed", c->indexed},     {"unchanged", c->unchanged},
         {"stale", c->stale},         {"documents_failed", c->failed},
-        {"altered", c->altered},
+        {"altered", c->altered},     {"lookup_missing", c->lookup_missing},
     };
 
     for (size_t i = 0; i < sizeof list / sizeof *list; i++)

@@ -1,0 +1,182 @@
+"""Golden documents: rows into Cassandra, and the documents that come out, by a scan, by ids, and through serve, compared
+as parsed JSON, numbers digit by digit. test/golden has the data, one file for a profile (profiles/<the same path>.yaml)."""
+import decimal
+import json
+import re
+import urllib.request
+
+import pytest
+import servers
+from test_serve_documents import Api, flags, free_port
+
+FILES = sorted(str(p.relative_to(servers.ROOT / "test/golden")) for p in (servers.ROOT / "test/golden").glob("*/*.json"))
+TABLES = {"user": ["user", "user_organisation", "user_roles", "organisation"], "organisation": ["organisation", "system_settings"],
+          "location": ["location"], "batch": ["course_batch"], "user_course": ["user_enrolments"]}
+KEYS = {"user": ["id"], "organisation": ["id"], "location": ["id"], "batch": ["courseid", "batchid"],
+        "user_course": ["userid", "courseid", "batchid"]}
+
+
+def parsed(text):
+    return json.loads(text, parse_float=decimal.Decimal)
+
+
+def schema(table, keyspace):
+    text = (servers.ROOT / "demo/schema.cql").read_text()
+    statement = re.search(rf"CREATE TABLE IF NOT EXISTS \w+\.{table} \(.*?\);", text, re.S)[0]
+    return re.sub(r"EXISTS \w+\.", f"EXISTS {keyspace}.", statement)
+
+
+class Golden:
+    """A file of golden documents, its rows in a keyspace of its own."""
+
+    def __init__(self, file, db, keyspace):
+        data = parsed((servers.ROOT / "test/golden" / file).read_text())
+        self.profile = re.sub(r"(\.[\w-]+)?\.json$", "", file)
+        self.object, self.cases, self.keyspace = data["object"], data["cases"], keyspace
+        for table in TABLES[self.object]:
+            db.execute(schema(table, keyspace), timeout=60)
+        for table, rows in [*data["tables"].items(), *(item for case in self.cases for item in case["rows"].items())]:
+            for row in rows:
+                db.execute(f"INSERT INTO {keyspace}.{table} JSON %s", [json.dumps(row, default=str)])
+
+    def mapping(self, folder, index):
+        """The shipped profile, for our keyspace and index."""
+        path = folder / "golden.yaml"
+        path.write_text(f"extends: {servers.ROOT}/profiles/{self.profile}.yaml\nsource: {{keyspace: {self.keyspace}}}\n"
+                        f"target: {{index: {index}}}\n")
+        return path
+
+    def rows(self):
+        return [case["rows"][TABLES[self.object][0]][0] for case in self.cases]
+
+    def documents(self):
+        return {case["_id"]: case["document"] for case in self.cases if case["document"] is not None}
+
+    def failing(self):
+        return {case["_id"]: case["reason"] for case in self.cases if case["document"] is None}
+
+    def missing_lookups(self):
+        return sum(case.get("counts", {}).get("lookup_missing", 0) for case in self.cases)
+
+    def ids(self):
+        """As a call has them: text where the key is one column, else objects."""
+        key = KEYS[self.object]
+        return [row[key[0]] if len(key) == 1 else {c: row[c] for c in key} for row in self.rows()]
+
+    def prepare(self, elastic, index):
+        elastic.create(index, {"dynamic": False})
+        for case in self.cases:
+            if "stored" in case:
+                elastic.ok("POST", f"/{index}/_bulk", lines=[{"index": {"_id": case["_id"]}}, case["stored"]])
+
+
+def stored(elastic, index):
+    elastic.refresh(index)
+    request = urllib.request.Request(f"{elastic.url}/{index}/_search", b'{"size": 1000}', {"Content-Type": "application/json"})
+    with elastic.opener.open(request, timeout=30) as answer:
+        return {hit["_id"]: hit["_source"] for hit in parsed(answer.read())["hits"]["hits"]}
+
+
+def compare(found, expected):
+    assert sorted(found) == sorted(expected)
+    for id_, document in expected.items():
+        there = found[id_]
+        different = {f: (there.get(f, "absent"), document.get(f, "absent")) for f in {*there, *document}
+                     if f not in there or f not in document or there[f] != document[f]}
+        assert not different, f"{id_}: field: (found, expected): {different}"
+
+
+@pytest.fixture(scope="module", params=FILES)
+def golden(request, db):
+    keyspace = "t_golden_" + re.sub(r"\W", "_", request.param.removesuffix(".json"))[-36:].lower()
+    db.execute(f"DROP KEYSPACE IF EXISTS {keyspace}", timeout=60)
+    servers.create_keyspace(db, keyspace)
+    yield Golden(request.param, db, keyspace)
+    db.execute(f"DROP KEYSPACE IF EXISTS {keyspace}", timeout=60)
+
+
+@pytest.fixture
+def sync(program, golden, elastic, index, cassandra_args, tmp_path):
+    golden.prepare(elastic, index)
+
+    def run(*more):
+        done = program.run("sync", "--mapping", golden.mapping(tmp_path, index), *cassandra_args, "--elastic-url", elastic.url, "--json", *more)
+        assert done.out.startswith("{"), done
+        return done, json.loads(done.out)
+    return run
+
+
+def test_by_a_scan(golden, sync, elastic, index):
+    done, answer = sync()
+    assert done.code == (1 if golden.failing() else 0), done
+    compare(stored(elastic, index), golden.documents())
+    assert (answer["documents"], answer["indexed"], answer["failed"]) == (len(golden.cases), len(golden.documents()), len(golden.failing()))
+    assert answer["lookup_missing"] == golden.missing_lookups(), answer
+    again, answer = sync("--fresh")
+    assert (answer["unchanged"], answer["indexed"]) == (len(golden.documents()), 0), again
+
+
+def test_by_ids(golden, sync, elastic, index, tmp_path):
+    key = KEYS[golden.object]
+    lines = [json.dumps({c: row[c] for c in key}, ensure_ascii=False) for row in golden.rows()]
+    lines.append(json.dumps({c: "of nobody" for c in key}))
+    (tmp_path / "ids.jsonl").write_text("\n".join(lines) + "\n")
+    done, answer = sync("--id-file", "ids.jsonl")
+    assert done.code == 1 and (answer["ids"], answer["missing"]) == (len(lines), 1), done
+    assert (answer["indexed"], answer["documents_failed"]) == (len(golden.documents()), len(golden.failing()))
+    assert answer["lookup_missing"] == golden.missing_lookups()
+    compare(stored(elastic, index), golden.documents())
+
+
+def test_through_serve(golden, program, cassandra, elastic, index, tmp_path):
+    golden.prepare(elastic, index)
+    with program.start(*flags(cassandra, elastic.url, port := free_port(), golden.mapping(tmp_path, index))) as server:
+        api = Api(port).wait(server)
+        result = call(api, golden.object, golden.ids())
+    failed = {id_ for id_, ok in result.items() if ok is False}
+    assert failed == set(golden.failing()), result
+    assert list(result["esSyncResponse"].values()) == [True] * len(golden.documents()), result
+    compare(stored(elastic, index), golden.documents())
+
+
+def call(api, object_type, ids):
+    """`result` of a call that waits. What fails is beside esSyncResponse, as userorg-service has it."""
+    body = {"request": {"objectType": object_type, "objectIds": ids, "operationType": "sync"}}
+    request = urllib.request.Request(api.url + "/v1/data/sync", json.dumps(body).encode(), {"Content-Type": "application/json"})
+    with api.opener.open(request, timeout=30) as answer:
+        return json.loads(answer.read())["result"]
+
+
+def test_recorded_rows_are_there_for_every_object():
+    assert {f.split("/")[1].split(".")[0] for f in FILES if "recorded" in f} == set(TABLES)
+
+
+@pytest.fixture(scope="module")
+def enrolments(db, keyspace):
+    db.execute(schema("user_enrolments", keyspace), timeout=60)
+    for course in ("do_1", "do_2"):
+        db.execute(f"INSERT INTO {keyspace}.user_enrolments (userid, courseid, batchid) VALUES ('u', '{course}', 'b')")
+    return keyspace
+
+
+def enrolment_mapping(folder, keyspace, index):
+    path = folder / "m.yaml"
+    path.write_text(f"extends: {servers.ROOT}/profiles/sunbird/user_course.yaml\nsource: {{keyspace: {keyspace}}}\ntarget: {{index: {index}}}\n")
+    return path
+
+
+def test_enrolments_that_share_an_id_are_one_document(enrolments, program, elastic, index, cassandra_args, tmp_path):
+    elastic.create(index, {"dynamic": False})
+    done = program.run("sync", "--mapping", enrolment_mapping(tmp_path, enrolments, index), *cassandra_args, "--elastic-url", elastic.url, "--json")
+    assert done.code == 0 and json.loads(done.out)["rows"] == 2, done
+    document, = stored(elastic, index).values()
+    assert document["courseId"] in ("do_1", "do_2") and document["id"] == "b_u"
+
+
+def test_a_column_of_no_dictionary_keeps_its_name(enrolments, program, elastic, index, cassandra_args, tmp_path, db):
+    elastic.create(index, {"dynamic": False})
+    db.execute(f"ALTER TABLE {enrolments}.user_enrolments ADD newcolumn text", timeout=60)
+    db.execute(f"UPDATE {enrolments}.user_enrolments SET newcolumn = 'x' WHERE userid = 'u2' AND courseid = 'do_1' AND batchid = 'b'")
+    done = program.run("sync", "--mapping", enrolment_mapping(tmp_path, enrolments, index), *cassandra_args, "--elastic-url", elastic.url, "--json")
+    assert done.code == 0, done
+    assert stored(elastic, index)["b_u2"]["newcolumn"] == "x" and stored(elastic, index)["b_u"]["newcolumn"] is None
