@@ -69,12 +69,9 @@ static bool read_file(const char *path, struct buf *out, struct err *err)
 
     if (!f)
         return err_set(err, ERR_USER, "%s: %s", path, strerror(errno));
-    for (;;) {
+    while (!feof(f) && !ferror(f) && !out->full) {
         uint8_t *to = buf_room(out, 64 << 10);
-        size_t n = to ? fread(to, 1, 64 << 10, f) : 0;
-        if (!n)
-            break;
-        out->len += n;
+        out->len += to ? fread(to, 1, 64 << 10, f) : 0;
     }
     bool ok = !ferror(f) && !out->full;
     fclose(f);

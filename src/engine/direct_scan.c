@@ -220,7 +220,7 @@ static bool is_due(const struct scanner *s)
 {
     size_t bytes = s->bulk.body.len;
 
-    return bytes >= s->aim && bytes / s->bulk.count * s->rows_left >= s->aim / 2;
+    return bytes >= s->aim && s->bulk.count && bytes / s->bulk.count * s->rows_left >= s->aim / 2;
 }
 
 /* One row to one document. False: the page can't go on. */

@@ -29,7 +29,8 @@ static bool seen_before(struct keyed *k, uint32_t element, const struct plan_que
     buf_reset(&k->text);
     for (uint16_t i = 0; i < plan_key_count(k->plan); i++) {
         buf_add_u32(&k->text, key[i].p ? (uint32_t)key[i].n : UINT32_MAX);
-        buf_add_slice(&k->text, key[i]);
+        if (key[i].p)
+            buf_add_slice(&k->text, key[i]);
     }
     struct map_entry *e = map_get(&k->seen, buf_slice(&k->text));
     if (e) {

@@ -559,6 +559,7 @@ static bool write_decimal(struct buf *out, struct slice cell, enum form form)
 
     if (!value_decimal(cell, &scale, &unscaled) || unscaled.n > VARINT_BYTES_MAX)
         return false;
+    digits[0] = '0';
     size_t n = varint_digits(digits, unscaled, &negative);
     uint8_t *to = buf_room(out, n + PLAIN_DIGITS_MAX + 24);
     if (!to)

@@ -51,8 +51,11 @@ bool sample_parse(struct slice text, struct sample *out, struct err *err)
             "\"%.*s\" is no sample; say a share such as 5%% or 0.01%%, or about how many "
             "partitions",
             (int)(text.n > 40 ? 40 : text.n), (const char *)text.p);
-    *out = percent ? (struct sample){.share = (uint32_t)v}
-                   : (struct sample){.partitions = (uint64_t)v};
+    *out = (struct sample){0};
+    if (percent)
+        out->share = (uint32_t)v;
+    else
+        out->partitions = (uint64_t)v;
     return true;
 }
 

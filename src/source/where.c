@@ -120,7 +120,7 @@ static bool take_quoted(struct parser *p, uint8_t quote, struct slice *out)
 
 static bool take_column(struct parser *p, struct where_condition *c)
 {
-    struct slice name;
+    struct slice name = SLICE_NULL;
     int column;
 
     if (at_end(p))
@@ -185,8 +185,8 @@ static bool take_op(struct parser *p, enum where_op *out)
     if (take_keyword(p, "contains"))
         return *out = take_keyword(p, "key") ? WHERE_CONTAINS_KEY : WHERE_CONTAINS, true;
     if (take_keyword(p, "is")) {
-        bool not = take_keyword(p, "not");
-        *out = not ? WHERE_NOT_NULL : WHERE_NULL;
+        bool negated = take_keyword(p, "not");
+        *out = negated ? WHERE_NOT_NULL : WHERE_NULL;
         return take_keyword(p, "null") || fail(p, p->at, "NULL is wanted after IS");
     }
     skip_blanks(p);
@@ -221,7 +221,7 @@ static bool check_op(const struct parser *p, size_t at, struct where_condition *
 
 static bool take_value(struct parser *p, struct where_condition *c)
 {
-    struct slice text;
+    struct slice text = SLICE_NULL;
     struct err why = {0};
     struct buf b;
 
