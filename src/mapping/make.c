@@ -115,6 +115,7 @@ static bool field_json(struct making_row *r, const struct field *f, struct slice
     }
     switch (f->source) {
     case FROM_SLOT:
+        ensure(r->slots);
         *out = r->slots[f->slot];
         return true;
     case FROM_JSON:
@@ -166,6 +167,7 @@ static bool template_text(struct making_row *r, const struct op *op, const struc
     size_t begin = b->len;
     struct slice part;
 
+    ensure(op->refs && (t->list || !t->count));
     if (t->count == 1 && !t->list[0].text)
         return field_text(r, &op->refs[t->list[0].ref], out);
     for (size_t i = 0; i < t->count; i++) {
@@ -243,7 +245,7 @@ static bool find_rows(struct making_row *r, const struct op *op, bool *has,
                       const struct fetched_row **out)
 {
     struct making *m = r->m;
-    struct slice *key;
+    struct slice *key = NULL;
 
     *out = NULL;
     if (!make_key(r, op, &key))
@@ -301,6 +303,7 @@ static bool do_lookup(struct making_row *r, const struct op *op, struct slice *o
 static bool begin_child(struct making_row *c, struct making_row *r, const struct op *op,
                         const struct fetched_row *row, bool *holds)
 {
+    ensure(op->each);
     *holds = op->each->clustering < 0 || row->cells[op->each->clustering].p;
     return make_begin(c, r->m, op->each, row->cells) && (!*holds || make_holds(c, holds));
 }
@@ -828,7 +831,7 @@ bool make_run(struct making_row *r)
 static bool want_key(struct making_row *r, const struct op *op)
 {
     struct making *m = r->m;
-    struct slice *key;
+    struct slice *key = NULL;
 
     if (!make_key(r, op, &key))
         return err_clear(m->err), true; /* it fails when it is made */

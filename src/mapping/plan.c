@@ -1244,6 +1244,7 @@ static bool add_made(const struct plan *p, const struct writer *w, const struct 
     bool omit_empty = p->mapping->omit_empty_collections;
     int64_t ms;
 
+    ensure(row && row->m);
     if (w->how == HOW_TIME) {
         add_label(p, w, out);
         if (!value_int(cells[w->cell], &ms))
@@ -1251,6 +1252,7 @@ static bool add_made(const struct plan *p, const struct writer *w, const struct 
         row->m->counts->year_out_of_range += !timeform_add(p->fields[w - p->writers].time, ms, out);
         return true;
     }
+    ensure(row->slots);
     struct slice json = row->slots[p->fields[w - p->writers].slot];
     if (!json.p || (w->omit_null && json_is_null(json)) || (omit_empty && json_is_empty(json)))
         return true;

@@ -59,6 +59,7 @@ static const char *take_text(struct steps *s, struct buf *b)
 
 static enum shape shape_of_type(const struct type *t)
 {
+    ensure(t);
     switch (t->kind) {
     case TYPE_BOOLEAN:
         return SHAPE_BOOL;
@@ -347,7 +348,7 @@ static bool compile_key(struct steps *s, struct program *p, struct op *op,
             return false;
     }
     op->key_count = (uint16_t)pairs->count;
-    for (uint16_t i = 0; i < (least > pairs->count ? least : pairs->count); i++)
+    for (size_t i = 0; i < (least > pairs->count ? least : pairs->count); i++)
         if (!op->key[i].type)
             return mapping_error(s->mapping, pairs->count ? pairs->list[0].from.at : at, err,
                                  "%s: a value for \"%s\" is missing, which is of the %s key of "
@@ -765,6 +766,7 @@ static enum shape result_shape(const struct mapping_step *step, const struct fie
         return SHAPE_OBJECT;
     case STEP_LOWER:
     case STEP_UPPER:
+        ensure(from);
         return from->shape;
     default:
         return SHAPE_ANY;

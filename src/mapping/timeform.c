@@ -125,14 +125,22 @@ static bool skip_name(const char **at)
     return *at > from;
 }
 
+static bool take_dot(const char **at)
+{
+    bool dot = **at == '.';
+
+    *at += dot;
+    return dot;
+}
+
 static bool take_rule(const char **at, struct rule *out)
 {
     out->at_s = 2 * 3600;
     if (**at != ',' || (*at)[1] != 'M')
         return false;
     *at += 2;
-    if (!take_number(at, &out->month) || *(*at)++ != '.' || !take_number(at, &out->week) ||
-        *(*at)++ != '.' || !take_number(at, &out->day))
+    if (!take_number(at, &out->month) || !take_dot(at) || !take_number(at, &out->week) ||
+        !take_dot(at) || !take_number(at, &out->day))
         return false;
     if (**at != '/')
         return true;
