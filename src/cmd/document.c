@@ -60,6 +60,9 @@ static bool document_where(struct document *d, const struct config *c, struct er
     d->where = where_parse(d->schema, slice_str(c->sync.where), &why);
     if (!d->where)
         return config_fault(c, "sync.where", err, "%s", why.text);
+    if (d->mapping->rows)
+        return config_fault(c, "sync.where", err,
+                            "can't be used with a mapping of partitions; its own where can");
     for (size_t i = 0; d->rereads && i < d->where->count; i++)
         if (!mapping_read_too(d->mapping, d->schema->columns[d->where->list[i].column].name, err))
             return false;

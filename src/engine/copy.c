@@ -1,6 +1,7 @@
 #include "engine/copy.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/log.h"
 #include "engine/crew.h"
@@ -99,6 +100,11 @@ static bool add_line(struct copier *p, struct err *fatal)
         if (err.kind != ERR_REJECT) {
             *fatal = err;
             return false;
+        }
+        if (strcmp(p->fetch.work.reason, PLAN_FILTERED) == 0) {
+            p->documents--;
+            p->filtered++;
+            return true;
         }
         fail_row(p, p->fetch.work.reason, &err);
         return true;

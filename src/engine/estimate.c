@@ -64,6 +64,10 @@ static void take_row(struct sampler *s)
         keep_sample(s);
         return;
     }
+    if (strcmp(s->fetch.work.reason, PLAN_FILTERED) == 0) {
+        e->wanted--;
+        return;
+    }
     if (!e->not_written++)
         snprintf(e->problem, sizeof e->problem, "%s", err.text);
 }

@@ -1,5 +1,7 @@
 #include "engine/keyed_parts.h"
 
+#include <string.h>
+
 #include "base/text.h"
 
 /* The stored document's fields that are not ours, behind our own. */
@@ -136,7 +138,10 @@ void keyed_write_row(struct keyed *k, struct doc *d, const struct slice *cells)
     }
     buf_reset(&k->text);
     if (!plan_make(k->plan, cells, d->id, &k->fetched, &k->work, &k->text, &altered, &why)) {
-        keyed_fail(k, d, k->work.reason, why.text);
+        if (strcmp(k->work.reason, PLAN_FILTERED) == 0)
+            keyed_settle(k, d, DOC_FILTERED);
+        else
+            keyed_fail(k, d, k->work.reason, why.text);
         return;
     }
     if (json_counts_sum(&altered) && k->o.strict_values) {

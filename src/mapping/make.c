@@ -409,6 +409,8 @@ static bool do_rows(struct making_row *r, const struct op *op, struct slice *out
         if (!make_run(&c) || !add_object(&c, b))
             return false;
     }
+    if (op->is_document && !found && op->each->where_count)
+        return fail(r->m, PLAN_FILTERED, "no row fulfils the mapping's conditions");
     if (kind == STEP_CHILDREN)
         buf_add_byte(b, ']');
     else if (!found)

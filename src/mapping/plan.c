@@ -52,7 +52,9 @@ struct part {
 
 struct plan {
     const struct mapping *mapping;
-    const struct schema *schema;
+    const struct schema *schema; /* of its rows */
+    const struct schema *table;  /* as it is */
+    struct schema *partitions;   /* when a document is a partition; else NULL */
     uint16_t key_count, partition_count;
 
     struct select *selects; /* in the order of the cells */
@@ -227,15 +229,16 @@ static bool start_field(struct plan *p, struct fields *f, const char *written, s
 /* Every pair is used by something; a dictionary may know more than this table has. */
 static bool check_rename(const struct plan *p, struct err *err)
 {
+    const struct schema *s = p->table;
     const struct mapping *m = p->mapping;
 
     for (size_t i = 0; i < m->rename.count; i++) {
         const struct mapping_name from = m->rename.list[i].from;
-        bool named = !from.at.line || find_exact(p->schema, from.name) >= 0;
+        bool named = !from.at.line || find_exact(s, from.name) >= 0;
         for (size_t n = 0; n < m->columns.count && !named; n++)
             named = !strcmp(m->columns.list[n].name, from.name);
         if (!named)
-            return no_column(m, p->schema, from, err);
+            return no_column(m, s, from, err);
     }
     return true;
 }
@@ -373,21 +376,22 @@ static bool check_preserve(struct plan *p, struct err *err)
 static bool check_key(struct plan *p, struct err *err)
 {
     const struct mapping *m = p->mapping;
-    const struct schema *s = p->schema;
+    const struct schema *s = p->table;
+    uint16_t keys = (uint16_t)(s->partition_key_count + s->clustering_count);
 
     for (size_t i = 0; i < m->key.count; i++)
         if (find_exact(s, m->key.list[i].name) < 0)
             return no_column(m, s, m->key.list[i], err);
-    for (size_t i = 0; i < m->key.count && i < p->key_count; i++)
+    for (size_t i = 0; i < m->key.count && i < keys; i++)
         if (strcmp(s->columns[i].name, m->key.list[i].name) != 0)
             return mapping_error(m, m->key.list[i].at, err,
                                  "column %zu of the primary key of %s.%s is \"%s\", not \"%s\"",
                                  i + 1, s->keyspace, s->table, s->columns[i].name,
                                  m->key.list[i].name);
-    if (m->key.count && m->key.count != p->key_count)
+    if (m->key.count && m->key.count != keys)
         return mapping_error(m, m->key.list[0].at, err,
                              "the primary key of %s.%s has %u columns, the mapping names %zu",
-                             s->keyspace, s->table, p->key_count, m->key.count);
+                             s->keyspace, s->table, keys, m->key.count);
     return true;
 }
 
@@ -549,7 +553,7 @@ static char *statement(const struct plan *p, uint16_t columns, uint16_t bound)
     struct buf b;
 
     buf_init(&b, SIZE_MAX / 2);
-    buf_add_str(&b, "SELECT ");
+    buf_add_str(&b, s->partitions ? "SELECT DISTINCT " : "SELECT ");
     for (uint16_t i = 0; i < columns; i++) {
         if (i)
             buf_add_str(&b, ", ");
@@ -670,9 +674,12 @@ static bool compile_steps(struct plan *p, struct fields *f, struct err *err)
 {
     const struct mapping *m = p->mapping;
     const struct mapping_steps list = {m->steps, m->step_count};
+    const struct mapping_conditions none = {0};
     struct program *root = &p->steps.root;
 
-    if (!steps_times(&p->steps, root, err) || !steps_start(&p->steps, root, &m->where, err) ||
+    if (!steps_times(&p->steps, root, err) ||
+        !steps_start(&p->steps, root, m->rows ? &none : &m->where, err) ||
+        (m->rows && !steps_rows(&p->steps, root, p->table, err)) ||
         !steps_compile(&p->steps, root, &list, err))
         return false;
     steps_finish(root);
@@ -699,20 +706,40 @@ struct plan *plan_compile(const struct mapping *m, const struct schema *s, struc
     return plan_compile_with(m, s, NULL, err);
 }
 
+/* A partition has no time of writing, and is read by its key and static columns alone. */
+static bool check_rows(const struct plan *p, struct err *err)
+{
+    const struct mapping *m = p->mapping;
+
+    if (!m->rows)
+        return true;
+    if (m->versioning == VERSIONING_WRITE_TIME)
+        return mapping_error(m, m->versioning_at, err,
+                             "rows needs another versioning than write_time: a partition has no "
+                             "time of writing");
+    for (size_t i = 0; i < m->columns.count; i++)
+        if (strchr(m->columns.list[i].name, '('))
+            return mapping_error(m, m->columns.list[i].at, err,
+                                 "rows: functions of columns can't be read of partitions");
+    return !m->read_too.count ||
+           mapping_error(m, m->rows_field.at, err,
+                         "rows: conditions on rows belong in the mapping's where");
+}
+
 struct plan *plan_compile_with(const struct mapping *m, const struct schema *s,
                                const struct plan_tables *tables, struct err *err)
 {
     struct plan *p = xalloc(sizeof *p);
 
     p->mapping = m;
-    p->schema = s;
-    p->partition_count = s->partition_key_count;
-    p->key_count = (uint16_t)(s->partition_key_count + s->clustering_count);
-    steps_init(&p->steps, m, tables);
-    p->steps.root.schema = s;
+    p->table = p->schema = s;
     if (m->rows)
-        mapping_error(m, m->rows_field.at, err, "rows is not supported yet");
-    else if (compile(p, &p->steps.root.fields, err))
+        p->schema = p->partitions = schema_partitions(s);
+    p->partition_count = s->partition_key_count;
+    p->key_count = (uint16_t)(s->partition_key_count + p->schema->clustering_count);
+    steps_init(&p->steps, m, tables);
+    p->steps.root.schema = p->schema;
+    if (check_rows(p, err) && compile(p, &p->steps.root.fields, err))
         return p;
     plan_free(p);
     return NULL;
@@ -725,6 +752,8 @@ void plan_free(struct plan *p)
     for (uint16_t n = 0; p->keys_text && n <= p->key_count; n++)
         free(p->keys_text[n]);
     free(p->keys_text);
+    if (p->partitions)
+        schema_free(p->partitions);
     steps_fini(&p->steps);
     free(p->fields);
     free(p->writers);

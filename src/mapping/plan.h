@@ -193,11 +193,14 @@ bool plan_holds(const struct plan *p, const struct slice *cells, struct plan_wor
 bool plan_need(const struct plan *p, uint16_t level, const struct slice *cells, struct slice id,
                struct fetched *fetched, struct plan_work *w);
 
+/* A reason that is none: the mapping's conditions leave nothing, there is no such document. */
+#define PLAN_FILTERED "filtered"
+
 /*
  * plan_write() with rows of other tables; those that are not in `fetched` are missing.
  *   fetched  may be NULL without levels
  * False: w->reason is bad_value, bad_json, lookup_missing, bad_key, several_rows, bad_config,
- * bad_cast, read_failed, document_too_large.
+ * bad_cast, read_failed, document_too_large, or PLAN_FILTERED.
  */
 bool plan_make(const struct plan *p, const struct slice *cells, struct slice id,
                struct fetched *fetched, struct plan_work *w, struct buf *out,

@@ -99,6 +99,8 @@ struct op {
     const struct type *take;   /* of the cell that a lookup takes: the first of its row */
     uint16_t take_cell;
     struct program *each; /* children, first, only */
+    bool is_document;     /* its rows are those of the partition: without one there is no document,
+                             where the mapping has conditions */
 };
 
 /* What is made of one row: the root's, or a child's. */
@@ -146,6 +148,8 @@ void steps_column(const struct steps *s, const struct schema *schema, struct fie
 bool steps_start(struct steps *s, struct program *p, const struct mapping_conditions *where,
                  struct err *err);
 bool steps_times(struct steps *s, struct program *p, struct err *err);
+/* The rows of the partition that a document is, as a field: before all other steps. */
+bool steps_rows(struct steps *s, struct program *p, const struct schema *table, struct err *err);
 /* All of a list, in order. */
 bool steps_compile(struct steps *s, struct program *p, const struct mapping_steps *list,
                    struct err *err);

@@ -245,7 +245,7 @@ static const struct schema *find_table(struct steps *s, struct mapping_name keys
     const struct schema *root = s->root.schema;
     const char *in = keyspace.name ? keyspace.name : root->keyspace;
 
-    if (!strcmp(in, root->keyspace) && !strcmp(table.name, root->table))
+    if (!root->partitions && !strcmp(in, root->keyspace) && !strcmp(table.name, root->table))
         return root;
     if (!s->tables) {
         mapping_error(s->mapping, table.at, err,
@@ -498,16 +498,13 @@ static void select_columns(struct steps *s, struct program *c)
     }
 }
 
-static bool compile_rows(struct steps *s, struct program *p, struct op *op, const char *word,
-                         struct err *err)
+/* Its key is known. */
+static bool compile_child(struct steps *s, struct program *p, struct op *op,
+                          const struct schema *schema, struct err *err)
 {
     const struct mapping_rows *rows = op->step->rows;
-    const struct schema *schema = find_table(s, rows->keyspace, rows->table, err);
     enum mapping_step_kind kind = op->step->kind;
 
-    if (!schema || !compile_key(s, p, op, schema, &rows->by, rows->table.at,
-                                schema->partition_key_count, word, err))
-        return false;
     struct program *c = take(s, sizeof *c);
     op->each = c;
     *c = (struct program){.schema = schema,
@@ -522,6 +519,64 @@ static bool compile_rows(struct steps *s, struct program *p, struct op *op, cons
     int limit = rows->where.count || kind == STEP_CHILDREN ? 0 : kind == STEP_FIRST ? 1 : 2;
     op->read = add_read(s, schema, op->key_count, c->selects, c->select_count, limit);
     after_read(s, p, op);
+    return true;
+}
+
+static bool compile_rows(struct steps *s, struct program *p, struct op *op, const char *word,
+                         struct err *err)
+{
+    const struct mapping_rows *rows = op->step->rows;
+    const struct schema *schema = find_table(s, rows->keyspace, rows->table, err);
+
+    return schema &&
+           compile_key(s, p, op, schema, &rows->by, rows->table.at, schema->partition_key_count,
+                       word, err) &&
+           compile_child(s, p, op, schema, err);
+}
+
+/* Clustering and regular columns. */
+static struct mapping_names columns_of_rows(struct steps *s, const struct schema *table)
+{
+    struct mapping_name *list = take(s, table->column_count * sizeof *list);
+    size_t n = 0;
+
+    for (uint16_t i = table->partition_key_count; i < table->column_count; i++)
+        if (table->columns[i].kind != COLUMN_STATIC)
+            list[n++] = (struct mapping_name){.name = table->columns[i].name};
+    return (struct mapping_names){list, n};
+}
+
+bool steps_rows(struct steps *s, struct program *p, const struct schema *table, struct err *err)
+{
+    const struct mapping *m = s->mapping;
+    struct mapping_rows *rows = take(s, sizeof *rows);
+    struct mapping_step *step = take(s, sizeof *step);
+
+    *rows = *m->rows;
+    rows->table = m->table;
+    rows->where = m->where;
+    rows->rename = m->rename;
+    if (!rows->columns.count)
+        rows->columns = columns_of_rows(s, table);
+    *step = (struct mapping_step){.kind = STEP_CHILDREN, .field = m->rows_field, .rows = rows};
+    struct op *op = add_op(p, step, 0);
+    op->is_document = true;
+    op->key_count = table->partition_key_count;
+    op->key = take(s, op->key_count * sizeof *op->key);
+    for (uint16_t i = 0; i < op->key_count; i++) {
+        struct field f = {.name = "", .source = FROM_COLUMN, .from = {i, SELECT_COLUMN}};
+        steps_column(s, p->schema, &f);
+        op->key[i].type = table->columns[i].type;
+        op->key[i].column = table->columns[i].name;
+        op->key[i].text.list = take(s, sizeof *op->key[i].text.list);
+        op->key[i].text.list[0].ref = add_ref(s, p, op, &f);
+        op->key[i].text.count = 1;
+    }
+    op->read_level = op->level;
+    p->has_reads = true;
+    if (!compile_child(s, p, op, table, err))
+        return false;
+    put_slot(p, op, m->rows_field.name, SHAPE_ARRAY);
     return true;
 }
 

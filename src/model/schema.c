@@ -2,6 +2,7 @@
 
 #include <stdlib.h>
 
+#include "base/err.h"
 #include "base/text.h"
 
 enum { SCHEMA_MAX_BYTES = 16 << 20 };
@@ -20,6 +21,22 @@ void schema_free(struct schema *s)
         return;
     arena_fini(&s->mem);
     free(s);
+}
+
+struct schema *schema_partitions(const struct schema *s)
+{
+    struct schema *p = schema_new();
+
+    p->keyspace = s->keyspace;
+    p->table = s->table;
+    p->partition_key_count = s->partition_key_count;
+    p->partitions = true;
+    p->columns = arena_alloc(&p->mem, s->column_count * sizeof *p->columns);
+    ensure(p->columns);
+    for (uint16_t i = 0; i < s->column_count; i++)
+        if (i < s->partition_key_count || s->columns[i].kind == COLUMN_STATIC)
+            p->columns[p->column_count++] = s->columns[i];
+    return p;
 }
 
 int schema_find(const struct schema *s, struct slice name)

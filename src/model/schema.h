@@ -32,10 +32,14 @@ struct schema {
     uint16_t clustering_count;    /* they follow, in key order; then static, then regular by name */
     struct schema_column *columns;
     bool counter;
+    bool partitions; /* its rows are the partitions of a table: see schema_partitions() */
 };
 
 struct schema *schema_new(void);
 void schema_free(struct schema *s);
+/* The table as if it had a row for each partition: partition key and static columns, read by SELECT
+ * DISTINCT. Borrows from `s`. */
+struct schema *schema_partitions(const struct schema *s);
 AUTO_DEFINE(schema);
 /* Exact name first, then the same without regard to case; -1 when there is none. */
 int schema_find(const struct schema *s, struct slice name);

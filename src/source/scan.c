@@ -91,7 +91,7 @@ void scan_plan_select(struct scan_plan *p, const struct schema *schema,
     p->columns = xalloc((count + schema->partition_key_count + conditions) * sizeof *p->columns);
     for (uint16_t i = 0; i < count; i++) {
         p->columns[p->column_count++] = columns[i];
-        if (schema->columns[columns[i].column].kind != COLUMN_PARTITION_KEY)
+        if (schema->columns[columns[i].column].kind != COLUMN_PARTITION_KEY && !schema->partitions)
             p->partitions_only = false;
     }
     p->key_cells = xalloc(schema->partition_key_count * sizeof *p->key_cells);

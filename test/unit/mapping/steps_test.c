@@ -699,6 +699,76 @@ static void reads_are_few(void **state)
     assert_int_equal(got.counts.lookup_missing, 1);
 }
 
+/* A partition as one document: key and static columns, and its rows. */
+static void partitions(void **state)
+{
+    static const struct test_column columns[] = {
+        {"pid", &text_type, COLUMN_PARTITION_KEY}, {"seq", &int_type, COLUMN_CLUSTERING},
+        {"title", &text_type, COLUMN_STATIC},      {"n", &int_type, COLUMN_REGULAR},
+        {"org", &text_type, COLUMN_REGULAR},
+    };
+    static const struct {
+        const char *rest, *want;
+    } rows[] = {
+        {"", "{\"pid\":\"p\",\"title\":\"T\",\"items\":[{\"seq\":1,\"n\":5,\"org\":\"o1\"},"
+             "{\"seq\":2,\"n\":6,\"org\":null}]}"},
+        {", columns: [n, org], each: [lookup: {field: name, table: org, key: {id: \"{org}\"}, "
+         "take: "
+         "name, missing: omit}]",
+         "{\"pid\":\"p\",\"title\":\"T\",\"items\":[{\"n\":5,\"org\":\"o1\",\"name\":\"One\"},"
+         "{\"n\":6,\"org\":null}]}"},
+        {", columns: [seq]}\nwhere: {n: 6}\n#", NULL},
+        {", columns: [seq, n]}\nrename: {n: N}\nwhere: {N: 6}\nsteps: [{copy: {id: _id}}]\n#",
+         "{\"pid\":\"p\",\"title\":\"T\",\"items\":[{\"seq\":2,\"N\":6}],\"id\":\"p\"}"},
+        {", columns: [seq, n]}\nwhere: {n: 7}\n#",
+         "filtered: no row fulfils the mapping's conditions"},
+    };
+    const struct plan_tables tables = {world_find, &world};
+
+    (void)state;
+    struct schema *t = test_schema("ks", "part", columns, 5);
+    world.tables[world.count++] = (struct world_table){
+        t, json("[{\"pid\":\"p\",\"title\":\"T\",\"seq\":1,\"n\":5,\"org\":\"o1\"},"
+                "{\"pid\":\"p\",\"title\":\"T\",\"seq\":2,\"n\":6}]")};
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        struct err err = {0};
+        struct json_counts counts = {0};
+        struct fetched fetched;
+        struct plan_work work;
+        struct buf doc, id;
+        AUTO_STR char *yaml =
+            xsprintf("object: part\nsource: {keyspace: ks, table: part, key: [pid, seq]}\n"
+                     "target: {index: i}\nrows: {field: items%s}\n",
+                     rows[i].rest);
+        AUTO(mapping) struct mapping *m = mapping_parse(slice_str(yaml), "m.yaml", &err);
+        if (!rows[i].want) { /* n is no column of the rows */
+            assert_null(m ? plan_compile_with(m, t, &tables, &err) : NULL);
+            continue;
+        }
+        AUTO(plan) struct plan *p = m ? plan_compile_with(m, t, &tables, &err) : NULL;
+        if (!p)
+            fail_msg("%s\n%s", err.text, yaml);
+        assert_string_equal(plan_read_text(p),
+                            "SELECT DISTINCT \"pid\", \"title\" FROM \"ks\".\"part\" WHERE "
+                            "\"pid\" = ?");
+        fetched_init(&fetched, 1 << 20);
+        plan_work_init(&work, 8 << 20);
+        buf_init(&doc, 1 << 20);
+        buf_init(&id, 100);
+        struct slice *cells = world_cells(&world, p, json("{\"pid\":\"p\",\"title\":\"T\"}"));
+        assert_true(plan_id(p, cells, &id, &err));
+        world_fetch(&world, p, cells, buf_slice(&id), &fetched, &work);
+        if (!plan_make(p, cells, buf_slice(&id), &fetched, &work, &doc, &counts, &err))
+            buf_printf(&doc, "%s: %s", work.reason, err.text);
+        if (strcmp(buf_cstr(&doc), rows[i].want) != 0)
+            fail_msg("want %s\ngot  %s", rows[i].want, buf_cstr(&doc));
+        buf_fini(&doc);
+        buf_fini(&id);
+        plan_work_fini(&work);
+        fetched_fini(&fetched);
+    }
+}
+
 static void mistakes(void **state)
 {
     static const struct {
@@ -804,6 +874,7 @@ int main(void)
         cmocka_unit_test(children),
         cmocka_unit_test(bit_flags),
         cmocka_unit_test(reads_are_few),
+        cmocka_unit_test(partitions),
         cmocka_unit_test(mistakes),
         cmocka_unit_test(without_other_tables),
     };
