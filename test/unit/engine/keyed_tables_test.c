@@ -76,7 +76,7 @@ static struct content content_of(int key)
 /* ---- the index */
 
 static struct {
-    char source[2000];
+    char source[20000];
     bool live;
     int64_t version, seq_no;
 } docs[KEYS];
@@ -293,6 +293,8 @@ static void add_text(struct buf *b, const char *kind, int i)
     buf_add_byte(b, (uint8_t)('0' + i));
 }
 
+static int copies; /* of each child; more than one: all on one page */
+
 /* Children from `*from` on, two at most. */
 static void children_page(int key, int *from, struct buf *b, struct page *page)
 {
@@ -301,14 +303,16 @@ static void children_page(int key, int *from, struct buf *b, struct page *page)
     for (; *from < CHILDREN; ++*from) {
         if (!db.things[key].children[*from].n)
             continue;
-        if (page->row_count == 2) {
+        if (page->row_count == 2 && copies == 1) {
             page->last = false;
             break;
         }
-        page->row_count++;
-        add_int(b, *from);
-        add_text(b, "o", db.things[key].children[*from].org);
-        add_int(b, db.things[key].children[*from].n);
+        for (int i = 0; i < copies; i++) {
+            page->row_count++;
+            add_int(b, *from);
+            add_text(b, "o", db.things[key].children[*from].org);
+            add_int(b, db.things[key].children[*from].n);
+        }
     }
 }
 
@@ -448,6 +452,7 @@ struct process {
     struct keyed_result results[KEYS];
 };
 static struct process ours, other;
+static size_t memory_bytes;
 static struct mapping *mapping;
 static struct schema *thing, *child, *org;
 static struct plan *plan;
@@ -476,6 +481,7 @@ static void process_open(struct process *p)
                                                   .plans = p->plans,
                                                   .guards = p->guards,
                                                   .clock = &test_clock,
+                                                  .memory_bytes = memory_bytes,
                                                   .retry_budget_ms = INT64_C(1) << 40},
                           &err);
     assert_non_null(p->keyed);
@@ -520,6 +526,7 @@ static int setup(void **state)
     hook = NULL;
     fault = NULL;
     quiet = false;
+    copies = 1;
     reads = bulks = 0;
     now_us = INT64_C(1700000000) * SECOND;
     next_seq_no = 0;
@@ -615,6 +622,50 @@ static void missing_rows_are_counted(void **state)
     assert_true(sync_with(&ours, "[\"a\"]"));
     assert_int_equal(ours.results[0].counts.failed, 1);
     assert_string_equal(ours.results[0].reason, "lookup_missing");
+}
+
+static unsigned json_rows(int key)
+{
+    unsigned n = 0;
+
+    for (const char *p = docs[key].source; (p = strstr(p, "\"seq\"")); p++)
+        n++;
+    return n;
+}
+
+static void little_memory(size_t bytes, int rows_each)
+{
+    process_close(&ours);
+    memory_bytes = bytes;
+    process_open(&ours);
+    memory_bytes = 0;
+    copies = rows_each;
+    for (int i = 0; i < KEYS; i++)
+        db.things[i].children[0].n = 1;
+}
+
+/* What does not fit together comes in parts. */
+static void rounds_are_cut_to_the_memory(void **state)
+{
+    (void)state;
+    little_memory(80 << 10, 250);
+    assert_true(sync_with(&ours, "[\"a\",\"b\",\"c\",\"d\"]"));
+    for (int i = 0; i < KEYS; i++) {
+        assert_int_equal(ours.results[i].counts.indexed, 1);
+        assert_int_equal(json_rows(i), 250);
+    }
+    assert_true(reads > 4 + 4 + 3); /* some were read once more */
+}
+
+static void one_that_never_fits_fails(void **state)
+{
+    (void)state;
+    little_memory(80 << 10, 700);
+    db.things[1].children[0].n = 0;
+    assert_true(sync_with(&ours, "[\"a\",\"b\"]"));
+    assert_int_equal(ours.results[0].counts.failed, 1);
+    assert_string_equal(ours.results[0].reason, "document_too_large");
+    assert_int_equal(ours.results[1].counts.indexed, 1);
 }
 
 /* ---- many runs with whatever comes */
@@ -748,10 +799,11 @@ static void nothing_older_stays(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        T(rounds_are_few_and_shared),   IN("sequence", rounds_are_few_and_shared),
-        T(children_come_on_many_pages), IN("sequence", children_come_on_many_pages),
-        T(missing_rows_are_counted),    IN("sequence", missing_rows_are_counted),
-        T(nothing_older_stays),         IN("sequence", nothing_older_stays),
+        T(rounds_are_few_and_shared),    IN("sequence", rounds_are_few_and_shared),
+        T(children_come_on_many_pages),  IN("sequence", children_come_on_many_pages),
+        T(rounds_are_cut_to_the_memory), T(one_that_never_fits_fails),
+        T(missing_rows_are_counted),     IN("sequence", missing_rows_are_counted),
+        T(nothing_older_stays),          IN("sequence", nothing_older_stays),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
