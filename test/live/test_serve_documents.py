@@ -204,9 +204,11 @@ def test_document_deleted_between_our_look_and_our_update(served, db, tables, el
 def test_missing_and_bad_ids(served, db, tables, elastic, index):
     insert(db, tables, "course_batch", batch("m", 1))
     put(elastic, index, "kept-1", {"name": "has no row"})
-    answer = served.sync("batch", ["m", "nobody", {"courseId": "m", "status": 2}, {"name": "x"}, {"courseId": "kept", "batchId": "kept-1"}])
-    assert answer == {"m": True, "nobody": False, '{"courseId":"m","status":2}': False, '{"name":"x"}': False,
+    answer = served.sync("batch", ["m", "nobody", {"courseId": "m", "status": 2}, {"courseId": "kept", "batchId": "kept-1"}])
+    assert answer == {"m": True, "nobody": False, '{"courseId":"m","status":2}': False,
                       '{"courseId":"kept","batchId":"kept-1"}': False}
+    with pytest.raises(urllib.error.HTTPError, match="400"):  # it would scan
+        served.sync("batch", [{"name": "x"}])
     assert stored(elastic, index, "kept-1") == {"name": "has no row"}, "missing rows are reported, never deleted"
 
 
