@@ -50,6 +50,7 @@ static void counts_json(struct direct_sync *d, struct buf *b, const struct direc
         {"year_out_of_range", c->year_out_of_range},
         {"bad_json", c->bad_json},
         {"lookup_missing", c->lookup_missing},
+        {"id_collision", c->id_collision},
         {"altered", c->altered},
         {"bytes", c->bytes},
     };
@@ -113,6 +114,7 @@ static void counts_text(struct direct_sync *d, struct buf *b, const struct direc
     row_if(&t, "texts that are no JSON, replaced", c->bad_json);
     row_if(&t, "altered otherwise", c->altered);
     row_if(&t, "rows of other tables missing", c->lookup_missing);
+    row_if(&t, "rows with the _id of another", c->id_collision);
     add_pace(d, &t, c);
     show_table_end(&t, b);
     if (c->failed)

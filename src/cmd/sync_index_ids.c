@@ -143,6 +143,7 @@ static const struct {
     ROW(stale, "stale: newer ones are there", false),
     ROW(documents_failed, "failed", true),
     ROW(altered, "altered values", false),
+    ROW(id_collision, "rows with the _id of another", false),
     ROW(lookup_missing, "rows of other tables missing", false),
 #undef ROW
 };

@@ -70,6 +70,7 @@ static void count_page(struct direct_worker *w)
         {"year_out_of_range", s->altered.year_out_of_range},
         {"bad_json", s->altered.bad_json},
         {"lookup_missing", s->altered.lookup_missing},
+        {"id_collision", s->id_collision},
         {"altered", s->altered_singles},
     };
 
@@ -164,6 +165,7 @@ bool direct_settle_singles(struct direct_worker *w, struct err *err)
     w->sum.altered_singles += c->altered - c->bad_json;
     w->sum.altered.bad_json += c->bad_json;
     w->sum.altered.lookup_missing += c->lookup_missing;
+    w->sum.id_collision += c->id_collision;
     return true;
 }
 
@@ -385,6 +387,7 @@ static bool read_counts(struct direct *d, struct direct_counts *c, struct err *e
         {"year_out_of_range", &c->year_out_of_range},
         {"bad_json", &c->bad_json},
         {"lookup_missing", &c->lookup_missing},
+        {"id_collision", &c->id_collision},
         {"altered", &c->altered},
     };
 

@@ -54,6 +54,7 @@ struct direct_counts {
     uint64_t gone;          /* keys whose row was gone when it was read; not among `rows` */
     uint64_t unread_ranges; /* their rows are not among `rows` */
     uint64_t nan_to_null, bad_utf8, year_out_of_range, bad_json; /* values altered, by reason */
+    uint64_t id_collision;   /* documents of a scan by keys with the _id of another row */
     uint64_t lookup_missing; /* rows of other tables that are not there */
     uint64_t altered;        /* of documents that were read by themselves */
 };

@@ -40,6 +40,7 @@ struct page_sum {
     uint64_t indexed, unchanged, stale, failed;
     uint64_t bytes, gone;
     struct json_counts altered;
+    uint64_t id_collision;
     uint64_t altered_singles; /* of documents read by themselves: by what is not known */
 };
 

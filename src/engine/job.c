@@ -147,6 +147,7 @@ static bool read_counts(struct job *j, struct job_counts *c, struct err *err)
         {"documents_failed", &c->documents_failed},
         {"altered", &c->altered},
         {"lookup_missing", &c->lookup_missing},
+        {"id_collision", &c->id_collision},
     };
     AUTO_STR char *no_await = NULL;
 

@@ -80,7 +80,7 @@ struct job_counts {
     /* to an index: missing = deleted + kept; rows = filtered + merged + documents; documents =
      * indexed + unchanged + stale + documents_failed */
     uint64_t ids_found, deleted, kept, rows, filtered, merged, documents;
-    uint64_t indexed, unchanged, stale, documents_failed, altered, lookup_missing;
+    uint64_t indexed, unchanged, stale, documents_failed, altered, lookup_missing, id_collision;
     uint64_t calls, blocks;
     uint64_t unread_ranges; /* of the table: their ids are not among `ids` */
     bool no_await;          /* asked to await, but the server does not */

@@ -25,14 +25,23 @@ static void add_counts(struct indexer *x, const struct keyed_totals *t)
         const char *name;
         uint64_t n;
     } list[] = {
-        {"duplicate", t->duplicate}, {"bad", t->bad},
-        {"missing", t->missing},     {"deleted", t->deleted},
-        {"kept", t->kept},           {"ids_found", t->found},
-        {"rows", c->rows},           {"filtered", c->filtered},
-        {"merged", c->merged},       {"documents", c->documents},
-        {"indexed", c->indexed},     {"unchanged", c->unchanged},
-        {"stale", c->stale},         {"documents_failed", c->failed},
-        {"altered", c->altered},     {"lookup_missing", c->lookup_missing},
+        {"duplicate", t->duplicate},
+        {"bad", t->bad},
+        {"missing", t->missing},
+        {"deleted", t->deleted},
+        {"kept", t->kept},
+        {"ids_found", t->found},
+        {"rows", c->rows},
+        {"filtered", c->filtered},
+        {"merged", c->merged},
+        {"documents", c->documents},
+        {"indexed", c->indexed},
+        {"unchanged", c->unchanged},
+        {"stale", c->stale},
+        {"documents_failed", c->failed},
+        {"altered", c->altered},
+        {"lookup_missing", c->lookup_missing},
+        {"id_collision", c->id_collision},
     };
 
     for (size_t i = 0; i < sizeof list / sizeof *list; i++)

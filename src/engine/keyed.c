@@ -60,6 +60,7 @@ struct keyed *keyed_open(const struct keyed_options *o, struct err *err)
     fetched_init(&k->fetched, k->memory_bytes);
     k->kept = xalloc(SCAN_DOCS * sizeof(struct doc *));
     map_init(&k->seen);
+    map_init(&k->round_ids);
     elastic_bulk_init(&k->bulk, k->memory_bytes / 2);
     k->bulk_docs = xalloc(SCAN_DOCS * sizeof(struct doc *));
     buf_init(&k->text, k->memory_bytes / 2);
@@ -96,6 +97,7 @@ void keyed_free(struct keyed *k)
     buf_fini(&k->text);
     elastic_bulk_fini(&k->bulk);
     map_fini(&k->seen);
+    map_fini(&k->round_ids);
     fetched_fini(&k->fetched);
     plan_work_fini(&k->work);
     arena_fini(&k->row_mem);
@@ -367,6 +369,7 @@ void keyed_totals_add(struct keyed_totals *t, const struct keyed_result *results
         t->counts.altered += c->altered;
         t->counts.bad_json += c->bad_json;
         t->counts.lookup_missing += c->lookup_missing;
+        t->counts.id_collision += c->id_collision;
     }
 }
 

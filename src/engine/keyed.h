@@ -102,6 +102,8 @@ struct keyed_counts {
     uint64_t removed;   /* of the gone: their document was there, and is deleted */
     uint64_t altered;   /* values in documents that could not be written as they are (NaN, ...) */
     uint64_t bad_json;  /* of the altered: texts that are no JSON */
+    uint64_t id_collision;   /* documents with the _id of another one that was worked off with them:
+                                the mapping's _id does not hold the whole key */
     uint64_t lookup_missing; /* rows of other tables that are not there, where the mapping allows
                                 for it */
 };

@@ -2,6 +2,8 @@
 
 #include <stdlib.h>
 
+#include "base/log.h"
+
 enum {
     CONFIRM_MS = 1000,     /* between the two reads that find no row */
     BODY_BYTES = 1 << 20,  /* what a pass should come to: one request */
@@ -412,11 +414,33 @@ static void size_rounds(struct keyed *k, size_t n)
         k->scan_docs = least(2 * n, SCAN_DOCS);
 }
 
+/* Rows that share an _id stand together, mostly: in one partition. */
+static void count_collisions(struct keyed *k, const struct doc *first, size_t count)
+{
+    if (plan_id_unique(k->plan))
+        return;
+    map_reset(&k->round_ids);
+    for (size_t i = 0; i < count; i++) {
+        bool added = true;
+        if (first[i].state == DOC_LOOK)
+            map_put(&k->round_ids, first[i].id, &added);
+        if (added)
+            continue;
+        k->results[first[i].element].counts.id_collision++;
+        if (!k->collided)
+            LOG(LOG_WARN, "id_collision", F_STR("object", plan_object(k->plan)),
+                F_STR("why", "several rows have one _id, which does not hold the whole key; the "
+                             "last one written stays"));
+        k->collided = true;
+    }
+}
+
 bool keyed_flush(struct keyed *k, struct err *err)
 {
     for (size_t from = 0; from < k->doc_count;) {
         size_t n = next_round(k, from);
         bool scan = k->docs[from].in_order;
+        count_collisions(k, &k->docs[from], n);
         if (!work_off(k, &k->docs[from], n, err))
             return false;
         if (scan)

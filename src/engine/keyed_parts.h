@@ -111,6 +111,8 @@ struct keyed {
     size_t look_max;   /* documents in one _mget */
     struct doc *round; /* those worked off together, among `docs` */
     size_t round_count;
+    struct map round_ids;  /* of a round, where the _id does not hold the whole key */
+    bool collided;         /* and that was told */
     size_t round_bytes;    /* of rows that came together */
     bool round_cut;        /* it was more than there is room for */
     size_t scan_docs;      /* in a round of a scan: by what they came to */

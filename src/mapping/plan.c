@@ -1181,6 +1181,18 @@ bool plan_id(const struct plan *p, const struct slice *key, struct buf *out, str
     return ok;
 }
 
+bool plan_id_unique(const struct plan *p)
+{
+    for (uint16_t key = 0; p->id_count && key < p->key_count; key++) {
+        bool found = false;
+        for (size_t i = 0; i < p->id_count; i++)
+            found = found || (!p->id[i].text && p->id[i].cell == key);
+        if (!found)
+            return false;
+    }
+    return true;
+}
+
 bool plan_has_routing(const struct plan *p)
 {
     return p->routing_count > 0;

@@ -124,6 +124,9 @@ bool plan_filter_holds(const struct plan_filter *f, const struct slice *cells);
  * form). */
 bool plan_id(const struct plan *p, const struct slice *key, struct buf *out, struct err *err);
 
+/* The _id holds the whole primary key; else rows of a table may share one, and the last wins. */
+bool plan_id_unique(const struct plan *p);
+
 /* Is the _id copied into documents: plan_write() then wants it. */
 bool plan_needs_id(const struct plan *p);
 

@@ -281,6 +281,29 @@ static void ids(void **state)
     }
 }
 
+static void ids_that_may_collide(void **state)
+{
+    static const struct {
+        const char *id;
+        bool unique;
+    } rows[] = {{"{a}_{c}", false}, {"{a}{b}{c}{d}", true}, {"{d}-{c}-{b}-{a}", true}};
+    struct fixture f;
+
+    (void)state;
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        AUTO_STR char *yaml = xsprintf("object: thing\nsource: {keyspace: ks, table: thing}\n"
+                                       "target: {index: i, id: \"%s\"}\n",
+                                       rows[i].id);
+        fixture_init(&f, yaml);
+        assert_non_null(f.p);
+        assert_int_equal(plan_id_unique(f.p), rows[i].unique);
+        fixture_fini(&f);
+    }
+    fixture_init(&f, "object: thing\nsource: {keyspace: ks, table: thing}\ntarget: {index: i}\n");
+    assert_true(plan_id_unique(f.p));
+    fixture_fini(&f);
+}
+
 static void long_ids(void **state)
 {
     struct fixture plain, mapped;
@@ -814,6 +837,7 @@ int main(void)
         cmocka_unit_test(altered_and_bad_values),
         cmocka_unit_test(statements),
         cmocka_unit_test(ids),
+        cmocka_unit_test(ids_that_may_collide),
         cmocka_unit_test(long_ids),
         cmocka_unit_test(routing_is_made_of_any_column),
         cmocka_unit_test(without_a_file_every_column_is_copied),
