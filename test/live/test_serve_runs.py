@@ -77,7 +77,9 @@ class Serve:
 @pytest.fixture
 def serve(program, elastic, index, rows, request):
     mode = getattr(request, "param", "sequence")
-    return Serve(program, elastic, rows, index, mode, ["--whole-table", "allow", "--filter-scan", "allow", "--sync-timeout", "60s"])
+    running = Serve(program, elastic, rows, index, mode, ["--whole-table", "allow", "--filter-scan", "allow", "--sync-timeout", "60s"])
+    yield running
+    running.server.kill()
 
 
 @pytest.mark.parametrize("serve", ["sequence", "read_time"], indirect=True)
