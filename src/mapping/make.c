@@ -395,6 +395,7 @@ static bool do_rows(struct making_row *r, const struct op *op, struct slice *out
 
     if (!find_rows(r, op, &has, &row))
         return false;
+    ensure(op->each);
     if (kind == STEP_CHILDREN)
         buf_add_byte(b, '[');
     for (; row && !(kind == STEP_FIRST && found); row = row->next) {
