@@ -59,7 +59,7 @@ def tools_of(b):
         else:
             found[name] = [program]
 
-    build(RUST, b.PEERS / "rust/release/rust-peer", "cargo", "build", "--release", "--locked", "--quiet", "--manifest-path",
+    build(RUST, b.PEERS / "rust/release/rust-peer", "cargo", "build", "--release", "--quiet", "--manifest-path",
           b.BENCH / "peers/rust/Cargo.toml", "--target-dir", b.PEERS / "rust")
     build(GO, b.PEERS / "go-peer", "go", "build", "-o", b.PEERS / "go-peer", ".", cwd=b.BENCH / "peers/go",
           env={**os.environ, "GOCACHE": str(b.CACHE / "go-build"), "GOFLAGS": "-buildvcs=false"})
