@@ -1,5 +1,5 @@
 /*
- * cmd/sync.c - cass2es sync: brings ids to the Sync API, or rows to a file.
+ * cmd/sync.c - cass2es sync: brings rows to an index or a file, or ids to the Sync API.
  */
 #include "cmd/command.h"
 
@@ -13,15 +13,20 @@
 #include "cmd/preview.h"
 #include "cmd/sync.h"
 
+enum { LOOK_MS = 100 };
+
 static bool sync_run(const struct config *config, struct context *ctx, int *exit_code,
                      struct err *err);
 
 const struct command command_sync = {
     .name = "sync",
-    .summary = "Bring ids to the Sync API, or the rows of a table to a file",
+    .summary = "Bring rows to an index or a file, or ids to the Sync API",
     .usage = "[KEYSPACE.TABLE] [--context_param NAME=VALUE]... [OPTION]...",
     .details =
-        "Takes ids from a table or a file and posts them in blocks to Sunbird's Sync API, as "
+        "With --index or --mapping every row of the table, or of the ids in --id-file, becomes a "
+        "document of an index of Elasticsearch or OpenSearch; --dry-run shows the plan. "
+        "Without them it takes ids from a table or a file and posts them in blocks to Sunbird's "
+        "Sync API, as "
         "Sync_run.sh does; "
         "with --dry-run (the default as soon as a --context_param is given) it writes them to "
         "syncIds.csv instead. "
@@ -133,6 +138,25 @@ bool sync_end(struct sync *s, const char *summary, int exit_code, struct err *er
     if (err->kind == ERR_NONE)
         *err = end_err;
     return false;
+}
+
+bool sync_watch_job(struct sync *s, struct job *job, struct job_counts *counts, struct err *err)
+{
+    sync_start_screen(s, "ids");
+    while (!job_wait(job, LOOK_MS)) {
+        struct job_progress p;
+
+        job_progress(job, &p);
+        screen_update(s->screen, &(struct progress){.done = p.done,
+                                                    .before = p.before,
+                                                    .total = p.total,
+                                                    .failed = p.failed,
+                                                    .paused_ms = p.paused_ms,
+                                                    .pauses_left_ms = p.pauses_left_ms,
+                                                    .note = p.note});
+    }
+    screen_stop(TAKE(s->screen));
+    return job_finish(job, counts, err);
 }
 
 void sync_print(struct buf *text, bool to_stderr)

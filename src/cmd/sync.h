@@ -11,6 +11,7 @@
 #include "cmd/command.h"
 #include "cmd/screen.h"
 #include "cql/cql.h"
+#include "engine/job.h"
 #include "journal/journal.h"
 
 /* Freed by sync_fini(), also after an error. */
@@ -38,6 +39,8 @@ bool sync_begin(struct sync *s, const char *more_identity, struct err *err);
 bool sync_end(struct sync *s, const char *summary, int exit_code, struct err *err);
 
 void sync_start_screen(struct sync *s, const char *unit);
+/* Shows a job's progress until it ends, and joins it: job_finish(). */
+bool sync_watch_job(struct sync *s, struct job *job, struct job_counts *counts, struct err *err);
 void sync_print(struct buf *text, bool to_stderr);
 void sync_add_how_to_go_on(struct sync *s, struct buf *text);
 /* The first few kinds of failures, so that nobody needs to look further for the common case. */

@@ -15,7 +15,7 @@
 #include "cmd/sync.h"
 #include "engine/job.h"
 
-enum { LOOK_MS = 100, API_ANSWER_MAX_BYTES = 4 << 20 };
+enum { API_ANSWER_MAX_BYTES = 4 << 20 };
 
 static struct idset *open_wanted(struct sync *s, bool *complete, struct err *err)
 {
@@ -134,21 +134,7 @@ static bool run_job(struct sync *s, struct job_parts *parts, struct job_counts *
 
     if (!job)
         return false;
-    sync_start_screen(s, "ids");
-    while (!job_wait(job, LOOK_MS)) {
-        struct job_progress p;
-
-        job_progress(job, &p);
-        screen_update(s->screen, &(struct progress){.done = p.done,
-                                                    .before = p.before,
-                                                    .total = p.total,
-                                                    .failed = p.failed,
-                                                    .paused_ms = p.paused_ms,
-                                                    .pauses_left_ms = p.pauses_left_ms,
-                                                    .note = p.note});
-    }
-    screen_stop(TAKE(s->screen));
-    return job_finish(job, counts, err);
+    return sync_watch_job(s, job, counts, err);
 }
 
 /* The table is needed for a scan; with an id file it only serves to check the ids, as far as it can

@@ -11,7 +11,6 @@
 #include "cmd/sync_index.h"
 
 enum {
-    LOOK_MS = 100,
     BLOCK_IDS = 200,            /* a round of keyed */
     BLOCK_BYTES = 1 << 20,      /* of ids, at most */
     MEMORY_PARTS_PER_WORKER = 6 /* of the budget: see keyed_options.memory_bytes */
@@ -105,19 +104,7 @@ static bool run_ids(struct index_ids *x, struct job_counts *counts, struct err *
 
     if (!job)
         return false;
-    sync_start_screen(d->s, "ids");
-    while (!job_wait(job, LOOK_MS)) {
-        struct job_progress p;
-
-        job_progress(job, &p);
-        screen_update(d->s->screen, &(struct progress){.done = p.done,
-                                                       .before = p.before,
-                                                       .total = p.total,
-                                                       .failed = p.failed,
-                                                       .note = p.note});
-    }
-    screen_stop(TAKE(d->s->screen));
-    return job_finish(job, counts, err);
+    return sync_watch_job(d->s, job, counts, err);
 }
 
 static const struct {
