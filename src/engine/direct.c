@@ -79,13 +79,20 @@ static void count_page(struct direct_worker *w)
             tx_count(w->tx, list[i].name, (int64_t)list[i].n);
 }
 
+static bool save(struct direct_worker *w, struct err *err)
+{
+    w->saved_ms = clock_mono_ms(w->direct->o.clock);
+    return journal_commit(w->tx, err);
+}
+
 bool direct_save_page(struct direct_worker *w, const struct scan_task *task,
                       const struct scan_page *page, struct err *err)
 {
     if (!w->cut)
         tasks_mark(w->tx, task, page);
     count_page(w);
-    if (!journal_commit(w->tx, err))
+    tx_settle(w->tx);
+    if (clock_mono_ms(w->direct->o.clock) - w->saved_ms >= SAVE_MS && !save(w, err))
         return false;
     atomic_fetch_add(&w->direct->rows, w->sum.rows);
     atomic_fetch_add(&w->direct->failed, w->sum.failed);
@@ -96,8 +103,7 @@ bool direct_save_page(struct direct_worker *w, const struct scan_task *task,
 
 void direct_drop_page(struct direct_worker *w)
 {
-    tx_free(w->tx);
-    w->tx = tx_new(w->direct->o.run);
+    tx_drop(w->tx);
     quota_end(&w->direct->quota, &w->quota, 0);
     w->sum = (struct page_sum){0};
     w->singles = 0;
@@ -288,7 +294,13 @@ bool direct_work(struct direct_worker *w,
         .ctx = w,
     };
 
-    return worker_run(&reader, err);
+    bool ok = worker_run(&reader, err);
+    struct err unsaved = {0};
+    if (save(w, &unsaved))
+        return ok;
+    if (ok)
+        *err = unsaved;
+    return false;
 }
 
 /* ---- life --------------------------------------------------------------------------------------

@@ -20,6 +20,7 @@ enum {
     PAGE_MIN_BYTES = 32 << 10,
     PARTS_PER_WORKER = 6, /* a page worked on, one on its way, a body, its answer, and air */
     RANGE_BYTES = 64 << 20,
+    SAVE_MS = 250,                  /* pages of a worker that settle within it are one commit */
     FILTERED_RANGE_BYTES = 8 << 20, /* where the server may read long before it finds a row */
 };
 
@@ -51,7 +52,8 @@ struct direct_worker {
     struct keyed *keyed; /* over the same elastic */
     const struct plan *plans[2];
     struct guard *guards[2];
-    struct tx *tx;
+    struct tx *tx; /* pages settled and not yet saved; behind them, what the page at hand adds */
+    int64_t saved_ms;
     struct page_sum sum;
     struct quota_page quota;
     bool cut;         /* the limit ended the page at hand: it is no mark */
@@ -93,7 +95,8 @@ bool direct_begin_page(struct direct_worker *w, const struct page *page, struct 
 /* Before each document: quota_take(). When there is none, and what the page has so far is settled:
  * true for take again; false with ERR_NONE for a page that ends here. */
 bool direct_more(struct direct_worker *w, struct err *err);
-/* Journals the page: counts, failures, mark. */
+/* The page is settled: its counts, failures and mark are journalled, at once or with those of the
+ * pages after it. */
 bool direct_save_page(struct direct_worker *w, const struct scan_task *task,
                       const struct scan_page *page, struct err *err);
 /* A page that is given up, to be read again: nothing of it was counted. */

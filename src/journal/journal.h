@@ -165,6 +165,10 @@ void tx_failure_of(struct tx *t, const char *object, struct slice key, const cha
 void tx_failure_end(struct tx *t, int64_t no);
 void tx_failure_again(struct tx *t, int64_t no, const char *reason, const char *text);
 void tx_note(struct tx *t, const char *name, const char *value);
+/* What was added stays together: tx_drop() takes back only what comes after it. Marks, cursors and
+ * counts that are settled one after the other become one change each. */
+void tx_settle(struct tx *t);
+void tx_drop(struct tx *t);
 /* Commits and empties the tx; on error it is kept as it was. */
 bool journal_commit(struct tx *t, struct err *err);
 

@@ -35,6 +35,7 @@ struct tx {
     struct run *run;
     struct op *first;
     struct op **last;
+    struct op **settled; /* where what is not settled begins */
     struct arena mem;
     uint64_t ended_to; /* of the run's ended blocks: those that its transaction held, too */
 };
@@ -46,7 +47,7 @@ struct tx *tx_new(struct run *r)
     struct tx *t = xalloc(sizeof *t);
 
     t->run = r;
-    t->last = &t->first;
+    t->last = t->settled = &t->first;
     /* Bounded by what the caller brings: one page's or one block's outcome. */
     arena_init(&t->mem, SIZE_MAX / 2);
     return t;
@@ -68,7 +69,63 @@ static void empty(struct tx *t)
     else
         arena_reset(&t->mem);
     t->first = NULL;
-    t->last = &t->first;
+    t->last = t->settled = &t->first;
+}
+
+void tx_drop(struct tx *t)
+{
+    *t->settled = NULL;
+    t->last = t->settled;
+}
+
+static bool same_name(const struct op *a, const struct op *b)
+{
+    return !strcmp(a->name, b->name);
+}
+
+static bool is_cursor(const struct op *op)
+{
+    return op->kind == OP_CURSOR || op->kind == OP_CURSOR_END;
+}
+
+/* Takes `op` into an earlier one, so that the two together say the same. */
+static bool take_in(struct op *earlier, const struct op *op)
+{
+    if (is_cursor(op) && is_cursor(earlier) && earlier->a == op->a && same_name(earlier, op)) {
+        struct op *next = earlier->next;
+        *earlier = *op;
+        earlier->next = next;
+        return true;
+    }
+    if (earlier->kind != op->kind || (op->kind != OP_COUNT && op->kind != OP_MARK) ||
+        !same_name(earlier, op))
+        return false;
+    if (op->kind == OP_COUNT)
+        earlier->a += op->a;
+    else if (earlier->a == op->a && earlier->b <= op->b)
+        earlier->b = op->b;
+    else
+        return false;
+    return true;
+}
+
+void tx_settle(struct tx *t)
+{
+    struct op *next, *op = *t->settled;
+
+    *t->settled = NULL;
+    for (; op; op = next) {
+        struct op *earlier = t->first;
+        next = op->next;
+        op->next = NULL;
+        while (earlier && !take_in(earlier, op))
+            earlier = earlier->next;
+        if (!earlier) {
+            *t->settled = op;
+            t->settled = &op->next;
+        }
+    }
+    t->last = t->settled;
 }
 
 static struct op *add(struct tx *t, enum op_kind kind, const char *name)

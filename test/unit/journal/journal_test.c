@@ -29,6 +29,65 @@ static void assert_slice(struct slice s, const char *text)
     assert_true(slice_is(s, text));
 }
 
+/* Pages that were settled one after the other, and one that was given up. */
+static void what_is_settled_stays(void **state)
+{
+    struct scratch *s = *state;
+    struct interval range = {0, 100};
+    struct interval_set marks = {0};
+    struct run_cursors cursors;
+    bool resumed;
+    int64_t count;
+    uint64_t dropped;
+
+    scratch_open(s);
+    struct run *r = scratch_begin(s, &resumed);
+    struct tx *t = tx_new(r);
+    tx_mark(t, "token", 0, 10);
+    tx_cursor(t, "token", range, 10, slice_str("one"));
+    tx_count(t, "rows", 3);
+    tx_failure(t, slice_str("a"), "bad", "first");
+    tx_settle(t);
+    tx_mark(t, "token", 0, 30);
+    tx_mark(t, "token", 50, 60);
+    tx_cursor(t, "token", range, 30, slice_str("two"));
+    tx_cursor(t, "token", (struct interval){100, 200}, 100, slice_str("other"));
+    tx_count(t, "rows", 4);
+    tx_count(t, "documents", 7);
+    tx_failure(t, slice_str("b"), "bad", "second");
+    tx_settle(t);
+    tx_mark(t, "token", 0, 70);
+    tx_cursor_end(t, "token", 0);
+    tx_count(t, "rows", 5);
+    tx_failure(t, slice_str("c"), "bad", "given up");
+    tx_drop(t);
+    tx_cursor_end(t, "token", 100);
+    tx_count(t, "rows", -1);
+    tx_settle(t);
+    tx_settle(t);
+    commit(s, t);
+
+    assert_true(run_marks(r, "token", &marks, &s->err));
+    assert_int_equal(marks.count, 2);
+    assert_int_equal(marks.list[0].end, 30);
+    assert_int_equal(marks.list[1].start, 50);
+    interval_set_fini(&marks);
+    assert_true(run_cursors(r, "token", &cursors, &s->err));
+    assert_int_equal(cursors.count, 1);
+    assert_int_equal(cursors.list[0].done_to, 30);
+    assert_slice(cursors.list[0].state, "two");
+    run_cursors_fini(&cursors);
+    assert_true(run_count(r, "rows", &count, &s->err));
+    assert_int_equal(count, 6);
+    assert_true(run_count(r, "documents", &count, &s->err));
+    assert_int_equal(count, 7);
+    assert_true(journal_drop_failures(s->j, run_id(r), NULL, &dropped, &s->err));
+    assert_int_equal(dropped, 2);
+    tx_free(t);
+    run_abandon(r);
+    scratch_close(s);
+}
+
 static void all_kinds_come_back(void **state)
 {
     struct scratch *s = *state;
@@ -1073,6 +1132,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
 #define IN_SCRATCH(f) cmocka_unit_test_setup_teardown(f, scratch_setup, scratch_teardown)
         IN_SCRATCH(all_kinds_come_back),
+        IN_SCRATCH(what_is_settled_stays),
         IN_SCRATCH(ended_blocks_are_gone),
         IN_SCRATCH(a_good_end_survives_the_process),
         IN_SCRATCH(a_good_end_is_of_its_block_alone),
