@@ -24,11 +24,14 @@ enum {
 /* JSON: strings in quotes. Plain: for ids and keys of objects. */
 enum form { FORM_JSON, FORM_PLAIN };
 
+/* What is rare, or needs room of its own, stays out of the way of the rest. */
+#define APART __attribute__((noinline))
+
 static bool write_value(struct buf *out, const struct type *t, struct slice cell, enum form form,
                         int depth, struct json_counts *counts);
 
-static bool reject(struct buf *out, size_t start, const struct type *t, struct slice cell,
-                   struct err *err)
+static APART bool reject(struct buf *out, size_t start, const struct type *t, struct slice cell,
+                         struct err *err)
 {
     struct buf name;
 
@@ -123,61 +126,87 @@ static size_t escape(uint8_t *to, uint8_t c)
     return 6;
 }
 
-/* `left` (1-7) bytes at p as the low ones of a word, 0 above; nothing is read outside of s. */
-static inline uint64_t last_bytes(struct slice s, const uint8_t *p, size_t left)
+#ifdef __SSE2__
+/* Yields which of them do not stand for themselves, a bit each. */
+static inline unsigned copy_16(uint8_t *to, const uint8_t *p, bool valid)
+{
+    __m128i v = _mm_loadu_si128((const __m128i_u *)p);
+
+    _mm_storeu_si128((__m128i_u *)to, v);
+    /* As signed bytes, those that are not ASCII are below the space, too. */
+    __m128i control = valid ? _mm_cmpeq_epi8(_mm_min_epu8(v, _mm_set1_epi8(0x1f)), v)
+                            : _mm_cmplt_epi8(v, _mm_set1_epi8(' '));
+    __m128i special = _mm_or_si128(control, _mm_or_si128(_mm_cmpeq_epi8(v, _mm_set1_epi8('"')),
+                                                         _mm_cmpeq_epi8(v, _mm_set1_epi8('\\'))));
+    return (unsigned)_mm_movemask_epi8(special);
+}
+#endif
+
+static inline uint64_t copy_8(uint8_t *to, const uint8_t *p, bool valid)
 {
     uint64_t w;
-    uint32_t front;
-    uint32_t back;
 
-    if (s.n >= 8) {
-        memcpy(&w, p + left - 8, 8);
-        return w >> (64 - left * 8);
-    }
-    if (left >= 4) {
-        memcpy(&front, p, 4);
-        memcpy(&back, p + left - 4, 4);
-        return front | (uint64_t)back << (left - 4) * 8;
-    }
-    return p[0] | (uint64_t)p[left / 2] << left / 2 * 8 | (uint64_t)p[left - 1] << (left - 1) * 8;
+    memcpy(&w, p, 8);
+    memcpy(to, &w, 8);
+    return special_bytes(w, valid);
 }
 
-/* Copies from p, which lies in s, up to the first byte that does not stand for itself; yields how
- * many. Up to 16 bytes are written beyond them. valid: what is not ASCII is known to be UTF-8. */
-static inline size_t copy_plain(uint8_t *to, struct slice s, const uint8_t *p, bool valid)
+static inline size_t first_of(uint64_t special)
 {
-    size_t n = s.n - (size_t)(p - s.p);
+    return (size_t)__builtin_ctzll(special) / 8;
+}
+
+/* copy_plain() of 1 to 7 bytes: by pieces that may overlap. */
+static inline size_t copy_few(uint8_t *to, const uint8_t *p, size_t n, bool valid)
+{
+    uint32_t front, back;
+    uint64_t special;
+
+    if (n >= 4) {
+        memcpy(&front, p, 4);
+        memcpy(&back, p + n - 4, 4);
+        memcpy(to, &front, 4);
+        memcpy(to + n - 4, &back, 4);
+        special = special_bytes(front | (uint64_t)back << 32, valid);
+        if (!special)
+            return n;
+        return first_of(special) < 4 ? first_of(special) : n - 8 + first_of(special);
+    }
+    for (size_t i = 0; i < n; i++) {
+        to[i] = p[i];
+        if (special_bytes(UINT64_C(0x2020202020202000) | p[i], valid))
+            return i;
+    }
+    return n;
+}
+
+/* Copies n bytes up to the first that does not stand for itself, and yields how many; some of what
+ * is behind it is copied, too. valid: what is not ASCII is known to be UTF-8. */
+static inline size_t copy_plain(uint8_t *to, const uint8_t *p, size_t n, bool valid)
+{
     size_t i = 0;
-    uint64_t w;
+    uint64_t special;
 
 #ifdef __SSE2__
-    for (; n - i >= 16; i += 16) {
-        __m128i v = _mm_loadu_si128((const __m128i_u *)(p + i));
-        _mm_storeu_si128((__m128i_u *)(to + i), v);
-        /* As signed bytes, those that are not ASCII are below the space, too. */
-        __m128i control = valid ? _mm_cmpeq_epi8(_mm_min_epu8(v, _mm_set1_epi8(0x1f)), v)
-                                : _mm_cmplt_epi8(v, _mm_set1_epi8(' '));
-        __m128i special =
-            _mm_or_si128(control, _mm_or_si128(_mm_cmpeq_epi8(v, _mm_set1_epi8('"')),
-                                               _mm_cmpeq_epi8(v, _mm_set1_epi8('\\'))));
-        int found = _mm_movemask_epi8(special);
-        if (found)
-            return i + (size_t)__builtin_ctz((unsigned)found);
+    unsigned found;
+
+    for (; n - i >= 16; i += 16)
+        if ((found = copy_16(to + i, p + i, valid)) != 0)
+            return i + (size_t)__builtin_ctz(found);
+    if (n >= 16) { /* the end, and with it some once more */
+        found = i < n ? copy_16(to + n - 16, p + n - 16, valid) : 0;
+        return found ? n - 16 + (size_t)__builtin_ctz(found) : n;
     }
 #endif
-    for (; n - i >= 8; i += 8) {
-        memcpy(&w, p + i, 8);
-        memcpy(to + i, &w, 8);
-        uint64_t special = special_bytes(w, valid);
-        if (special)
-            return i + (size_t)__builtin_ctzll(special) / 8;
-    }
+    for (; n - i >= 8; i += 8)
+        if ((special = copy_8(to + i, p + i, valid)) != 0)
+            return i + first_of(special);
     if (i == n)
         return n;
-    w = last_bytes(s, p + i, n - i);
-    memcpy(to + i, &w, 8);
-    /* The zeros above are special, too: they end it. */
-    return i + (size_t)__builtin_ctzll(special_bytes(w, valid)) / 8;
+    if (n < 8)
+        return copy_few(to, p, n, valid);
+    special = copy_8(to + n - 8, p + n - 8, valid);
+    return special ? n - 8 + first_of(special) : n;
 }
 
 /* Copies well-formed sequences that are not ASCII, as many as there are; yields their bytes. */
@@ -193,34 +222,27 @@ static size_t copy_utf8(uint8_t *to, const uint8_t *p, size_t n)
 }
 
 /*
- * A string in quotes. Room is asked for as if every byte stood for itself, and once more behind
- * each byte that does not. All behind the first byte that is not ASCII is checked at once, which
- * is much faster than by sequences; those are looked at where it is not UTF-8.
+ * What follows the first byte that does not stand for itself. Room is asked for once more behind
+ * each of them. All behind the first byte that is not ASCII is checked at once, which is much
+ * faster than by sequences; those are looked at where it is not UTF-8. Yields where it ends.
  */
-static void write_string(struct buf *out, struct slice s, struct json_counts *counts)
+static APART uint8_t *write_rest(struct buf *out, uint8_t *to, const uint8_t *p, const uint8_t *end,
+                                 struct json_counts *counts)
 {
-    if (!s.n)
-        s = slice_of("", 0); /* NULL + 0 is not C */
-    const uint8_t *p = s.p;
-    const uint8_t *end = p + s.n;
-    uint8_t *to = buf_room(out, s.n + STRING_SLACK);
     enum { NOT_SEEN, VALID, NOT_VALID } beyond_ascii = NOT_SEEN;
     bool bad = false;
 
-    if (!to)
-        return;
-    *to++ = '"';
-    for (;;) {
-        size_t n = beyond_ascii == VALID ? copy_plain(to, s, p, true) : copy_plain(to, s, p, false);
+    while (p != end) {
+        if (*p >= 0x80 && beyond_ascii == NOT_SEEN)
+            beyond_ascii = utf8_valid(slice_of(p, (size_t)(end - p))) ? VALID : NOT_VALID;
+        size_t left = (size_t)(end - p);
+        size_t n =
+            beyond_ascii == VALID ? copy_plain(to, p, left, true) : copy_plain(to, p, left, false);
         p += n;
         to += n;
-        if (p == end)
-            break;
-        if (*p >= 0x80 && beyond_ascii == NOT_SEEN) {
-            beyond_ascii = utf8_valid(slice_of(p, (size_t)(end - p))) ? VALID : NOT_VALID;
+        if (n)
             continue;
-        }
-        n = copy_utf8(to, p, (size_t)(end - p));
+        n = copy_utf8(to, p, left);
         p += n;
         to += n;
         if (n)
@@ -240,11 +262,30 @@ static void write_string(struct buf *out, struct slice s, struct json_counts *co
         out->len = (size_t)(to - out->p);
         to = buf_room(out, (size_t)(end - p) + STRING_SLACK);
         if (!to)
-            return;
+            return NULL;
     }
+    counts->bad_utf8 += bad;
+    return to;
+}
+
+/* A string in quotes. Room is asked for as if every byte stood for itself, which most do. */
+static inline void write_string(struct buf *out, struct slice s, struct json_counts *counts)
+{
+    uint8_t *to = buf_room(out, s.n + STRING_SLACK);
+
+    if (!to)
+        return;
+    *to++ = '"';
+    if (s.n) { /* NULL + 0 is not C */
+        size_t n = copy_plain(to, s.p, s.n, false);
+        to += n;
+        if (n < s.n)
+            to = write_rest(out, to, s.p + n, s.p + s.n, counts);
+    }
+    if (!to)
+        return;
     *to++ = '"';
     out->len = (size_t)(to - out->p);
-    counts->bad_utf8 += bad;
 }
 
 /* Short ASCII without anything to escape, in quotes or not. */
@@ -264,8 +305,8 @@ static void write_plain(struct buf *out, const void *p, size_t n, enum form form
     out->len += at;
 }
 
-static bool write_text(struct buf *out, struct slice cell, enum form form,
-                       struct json_counts *counts)
+static inline bool write_text(struct buf *out, struct slice cell, enum form form,
+                              struct json_counts *counts)
 {
     if (form == FORM_JSON) {
         write_string(out, cell, counts);
@@ -276,7 +317,7 @@ static bool write_text(struct buf *out, struct slice cell, enum form form,
     return true;
 }
 
-static void write_base64(struct buf *out, struct slice cell, enum form form)
+static APART void write_base64(struct buf *out, struct slice cell, enum form form)
 {
     if (form == FORM_JSON)
         buf_add_byte(out, '"');
@@ -341,7 +382,7 @@ static uint64_t magnitude(int64_t v)
     return v < 0 ? 0 - (uint64_t)v : (uint64_t)v;
 }
 
-static bool write_int(struct buf *out, struct slice cell, size_t width)
+static inline bool write_int(struct buf *out, struct slice cell, size_t width)
 {
     int64_t v;
 
@@ -398,8 +439,8 @@ static uint8_t *put_real(uint8_t *to, double v, bool narrow)
     return to + n + 1;
 }
 
-static void write_real(struct buf *out, double v, bool narrow, enum form form,
-                       struct json_counts *counts)
+static APART void write_real(struct buf *out, double v, bool narrow, enum form form,
+                             struct json_counts *counts)
 {
     uint8_t *to = buf_room(out, REAL_ROOM);
 
@@ -483,7 +524,7 @@ static size_t varint_digits(uint8_t *to, struct slice s, bool *negative)
     return sizeof digits - at;
 }
 
-static bool write_varint(struct buf *out, struct slice cell, enum form form)
+static APART bool write_varint(struct buf *out, struct slice cell, enum form form)
 {
     bool negative;
 
@@ -550,7 +591,7 @@ static size_t decimal_layout(uint8_t *to, const uint8_t *digits, size_t n, int64
     return (size_t)(at - to);
 }
 
-static bool write_decimal(struct buf *out, struct slice cell, enum form form)
+static APART bool write_decimal(struct buf *out, struct slice cell, enum form form)
 {
     uint8_t digits[VARINT_BYTES_MAX * 5 / 2 + 32];
     struct slice unscaled;
@@ -648,8 +689,8 @@ static uint8_t *put_timestamp(uint8_t *to, int64_t ms, bool *out_of_range)
     return to;
 }
 
-static bool write_timestamp(struct buf *out, struct slice cell, enum form form,
-                            struct json_counts *counts)
+static inline bool write_timestamp(struct buf *out, struct slice cell, enum form form,
+                                   struct json_counts *counts)
 {
     int64_t ms;
     bool out_of_range;
@@ -664,7 +705,7 @@ static bool write_timestamp(struct buf *out, struct slice cell, enum form form,
     return true;
 }
 
-static bool write_date(struct buf *out, struct slice cell, enum form form)
+static APART bool write_date(struct buf *out, struct slice cell, enum form form)
 {
     int64_t days;
     bool out_of_range;
@@ -677,7 +718,7 @@ static bool write_date(struct buf *out, struct slice cell, enum form form)
     return true;
 }
 
-static bool write_time(struct buf *out, struct slice cell, enum form form)
+static APART bool write_time(struct buf *out, struct slice cell, enum form form)
 {
     int64_t nanos;
 
@@ -692,20 +733,48 @@ static bool write_time(struct buf *out, struct slice cell, enum form form)
     return true;
 }
 
-static uint8_t *put_uuid(uint8_t *to, const uint8_t *p)
+/* 32 digits of 16 bytes. */
+static inline void put_hex(uint8_t *to, const uint8_t *p)
 {
-    static const char digits[] = "0123456789abcdef";
+#ifdef __SSE2__
+    const __m128i low = _mm_set1_epi8(15), nine = _mm_set1_epi8(9), zero = _mm_set1_epi8('0');
+    const __m128i to_letter = _mm_set1_epi8('a' - '0' - 10);
+    __m128i v = _mm_loadu_si128((const __m128i_u *)p);
+    __m128i high = _mm_and_si128(_mm_srli_epi16(v, 4), low);
+    __m128i halves[2];
 
-    for (int i = 0; i < 16; i++) {
-        if (i == 4 || i == 6 || i == 8 || i == 10)
-            *to++ = '-';
-        *to++ = (uint8_t)digits[p[i] >> 4];
-        *to++ = (uint8_t)digits[p[i] & 15];
+    v = _mm_and_si128(v, low);
+    halves[0] = _mm_unpacklo_epi8(high, v);
+    halves[1] = _mm_unpackhi_epi8(high, v);
+    for (int i = 0; i < 2; i++) {
+        __m128i letter = _mm_and_si128(_mm_cmpgt_epi8(halves[i], nine), to_letter);
+        _mm_storeu_si128((__m128i_u *)(to + i * 16),
+                         _mm_add_epi8(_mm_add_epi8(halves[i], zero), letter));
     }
-    return to;
+#else
+    for (int i = 0; i < 16; i++) {
+        *to++ = (uint8_t)"0123456789abcdef"[p[i] >> 4];
+        *to++ = (uint8_t)"0123456789abcdef"[p[i] & 15];
+    }
+#endif
 }
 
-static bool write_uuid(struct buf *out, struct slice cell, enum form form)
+/* 36 characters. */
+static inline uint8_t *put_uuid(uint8_t *to, const uint8_t *p)
+{
+    uint8_t hex[32];
+
+    put_hex(hex, p);
+    memcpy(to, hex, 8);
+    memcpy(to + 9, hex + 8, 4);
+    memcpy(to + 14, hex + 12, 4);
+    memcpy(to + 19, hex + 16, 4);
+    memcpy(to + 24, hex + 20, 12);
+    to[8] = to[13] = to[18] = to[23] = '-';
+    return to + 36;
+}
+
+static inline bool write_uuid(struct buf *out, struct slice cell, enum form form)
 {
     if (cell.n != 16)
         return false;
@@ -715,7 +784,7 @@ static bool write_uuid(struct buf *out, struct slice cell, enum form form)
     return true;
 }
 
-static bool write_inet(struct buf *out, struct slice cell, enum form form)
+static APART bool write_inet(struct buf *out, struct slice cell, enum form form)
 {
     char text[INET6_ADDRSTRLEN];
 
@@ -736,7 +805,7 @@ static char *put_part(char *at, uint64_t v, char unit)
 }
 
 /* All three parts have one sign, which stands in front. */
-static bool write_duration(struct buf *out, struct slice cell, enum form form)
+static APART bool write_duration(struct buf *out, struct slice cell, enum form form)
 {
     char text[96];
     char *at = text;
@@ -799,8 +868,8 @@ static void quote_tail(struct buf *out, size_t start, struct json_counts *counts
 }
 
 /* A map's key as the name of a member; what is no simple value becomes compact JSON in a string. */
-static bool write_key(struct buf *out, const struct type *t, struct slice key, int depth,
-                      struct json_counts *counts)
+static APART bool write_key(struct buf *out, const struct type *t, struct slice key, int depth,
+                            struct json_counts *counts)
 {
     size_t start = out->len;
 
@@ -821,8 +890,8 @@ static bool write_key(struct buf *out, const struct type *t, struct slice key, i
     return true;
 }
 
-static bool write_array(struct buf *out, const struct type *t, struct slice cell, int depth,
-                        struct json_counts *counts)
+static APART bool write_array(struct buf *out, const struct type *t, struct slice cell, int depth,
+                              struct json_counts *counts)
 {
     struct value_cursor c;
     const struct type *type;
@@ -844,8 +913,8 @@ static bool write_array(struct buf *out, const struct type *t, struct slice cell
     return !bad;
 }
 
-static bool write_map(struct buf *out, const struct type *t, struct slice cell, int depth,
-                      struct json_counts *counts)
+static APART bool write_map(struct buf *out, const struct type *t, struct slice cell, int depth,
+                            struct json_counts *counts)
 {
     struct value_cursor c;
     const struct type *type;
@@ -872,8 +941,8 @@ static bool write_map(struct buf *out, const struct type *t, struct slice cell, 
     return !bad;
 }
 
-static bool write_udt(struct buf *out, const struct type *t, struct slice cell, int depth,
-                      struct json_counts *counts)
+static APART bool write_udt(struct buf *out, const struct type *t, struct slice cell, int depth,
+                            struct json_counts *counts)
 {
     struct value_cursor c;
     const struct type *type;
@@ -978,4 +1047,70 @@ static bool write_value(struct buf *out, const struct type *t, struct slice cell
         return false;
     }
     return false;
+}
+
+/* ---- a column's values -------------------------------------------------------------------------
+ */
+
+static bool write_texts(struct buf *out, const struct type *t, struct slice cell,
+                        struct json_counts *counts)
+{
+    (void)t;
+    write_string(out, cell, counts);
+    return true;
+}
+
+static bool write_ints(struct buf *out, const struct type *t, struct slice cell,
+                       struct json_counts *counts)
+{
+    (void)t, (void)counts;
+    return write_int(out, cell, 4);
+}
+
+static bool write_bigints(struct buf *out, const struct type *t, struct slice cell,
+                          struct json_counts *counts)
+{
+    (void)t, (void)counts;
+    return write_int(out, cell, 8);
+}
+
+static bool write_uuids(struct buf *out, const struct type *t, struct slice cell,
+                        struct json_counts *counts)
+{
+    (void)t, (void)counts;
+    return write_uuid(out, cell, FORM_JSON);
+}
+
+static bool write_timestamps(struct buf *out, const struct type *t, struct slice cell,
+                             struct json_counts *counts)
+{
+    (void)t;
+    return write_timestamp(out, cell, FORM_JSON, counts);
+}
+
+static bool write_any(struct buf *out, const struct type *t, struct slice cell,
+                      struct json_counts *counts)
+{
+    return write_value(out, t, cell, FORM_JSON, 0, counts);
+}
+
+struct json_writer json_writer_of(const struct type *t)
+{
+    switch (t->kind) {
+    case TYPE_TEXT:
+    case TYPE_ASCII:
+        return (struct json_writer){write_texts};
+    case TYPE_INT:
+        return (struct json_writer){write_ints};
+    case TYPE_BIGINT:
+    case TYPE_COUNTER:
+        return (struct json_writer){write_bigints};
+    case TYPE_UUID:
+    case TYPE_TIMEUUID:
+        return (struct json_writer){write_uuids};
+    case TYPE_TIMESTAMP:
+        return (struct json_writer){write_timestamps};
+    default:
+        return (struct json_writer){write_any};
+    }
 }

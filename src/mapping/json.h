@@ -41,6 +41,17 @@ bool json_cell(struct buf *out, const struct type *t, struct slice cell, struct 
                struct err *err);
 
 /*
+ * The same for a column's cells one after the other, which are neither null nor of a length that
+ * stands for null. False: the bytes can't be its value; json_cell() says what is wrong, and `out`
+ * has to be cut back.
+ */
+struct json_writer {
+    bool (*write)(struct buf *out, const struct type *t, struct slice cell,
+                  struct json_counts *counts);
+};
+struct json_writer json_writer_of(const struct type *t);
+
+/*
  * Appends the cell as plain text, for ids and lines of files: that of json_cell() without quotes
  * and escapes; NaN and Infinity by name; a null cell is no text at all.
  *   err  as json_cell(); also for a text that is not UTF-8: an id is not altered

@@ -34,8 +34,9 @@ enum how {
 /* What the loop over a row's fields looks at, close together. */
 struct writer {
     const struct type *type; /* of the cell */
-    const char *json;        /* HOW_JSON */
-    uint32_t label_at;       /* in plan.labels: ,"name": */
+    struct json_writer writer;
+    const char *json;  /* HOW_JSON */
+    uint32_t label_at; /* in plan.labels: ,"name": */
     uint32_t label_n;
     uint16_t cell;
     uint8_t how; /* enum how */
@@ -75,6 +76,7 @@ struct plan {
     struct writer *writers; /* `written` of them */
     struct buf labels;
     bool needs_id;
+    bool has_steps;
     struct part *id;
     size_t id_count;
     struct part *routing;
@@ -605,6 +607,7 @@ static void make_writer(struct plan *p, const struct field *f)
     buf_add_byte(&p->labels, ':');
     *w = (struct writer){
         .type = t,
+        .writer = t ? json_writer_of(t) : (struct json_writer){NULL},
         .json = f->json,
         .label_at = (uint32_t)label_at,
         .label_n = (uint32_t)(p->labels.len - label_at),
@@ -615,6 +618,7 @@ static void make_writer(struct plan *p, const struct field *f)
     if (f->source == FROM_COLUMN)
         w->cell = (uint16_t)cell_of(p, f->from);
     p->needs_id |= f->source == FROM_ID;
+    p->has_steps |= w->how >= HOW_TIME;
 }
 
 /* A rule may be about a field that a step brings, or that is gone by now. */
@@ -698,6 +702,7 @@ static bool compile(struct plan *p, struct fields *f, struct err *err)
     p->keys_text = xalloc((p->key_count + 1u) * sizeof *p->keys_text);
     for (uint16_t n = p->partition_count; n <= p->key_count; n++)
         p->keys_text[n] = statement(p, p->key_count, n);
+    p->has_steps = p->steps.root.op_count > 0;
     return finish_fields(p, f, err);
 }
 
@@ -1302,14 +1307,34 @@ static bool add_made(const struct plan *p, const struct writer *w, const struct 
     return true;
 }
 
+static bool bad_cell(const struct plan *p, const struct writer *w, struct slice cell,
+                     struct buf *out, struct err *err)
+{
+    struct json_counts ignored = {0};
+
+    ensure(!json_cell(out, w->type, cell, &ignored, err) && "it was refused just now");
+    return err_wrap(err, "column %s", p->schema->columns[p->columns[w->cell]].name);
+}
+
 /* row: NULL for a plan without steps. */
 static bool write_fields(const struct plan *p, const struct slice *cells, struct slice id,
                          struct making_row *row, struct buf *out, struct json_counts *counts,
                          struct err *err)
 {
+    bool has_extras = row && row->extras;
+
     for (size_t i = 0; i < p->written; i++) {
         const struct writer *w = &p->writers[i];
-        bool flagged = row && row->extras && make_overridden(row, &p->fields[i]);
+        if (w->how == HOW_CELL && !has_extras) { /* nearly all are */
+            struct slice cell = cells[w->cell];
+            if (!cell.p || (!cell.n && w->empty_is_null))
+                continue;
+            add_label(p, w, out);
+            if (!out->full && !w->writer.write(out, w->type, cell, counts))
+                return bad_cell(p, w, cell, out, err);
+            continue;
+        }
+        bool flagged = has_extras && make_overridden(row, &p->fields[i]);
         const char *text = flagged ? "true" : fixed_text(p, w, cells);
 
         if (text && !*text)
@@ -1325,8 +1350,8 @@ static bool write_fields(const struct plan *p, const struct slice *cells, struct
             buf_add_str(out, text);
         else if (w->how == HOW_ID)
             json_add_string(out, id);
-        else if (!json_cell(out, w->type, cells[w->cell], counts, err))
-            return err_wrap(err, "column %s", p->schema->columns[p->columns[w->cell]].name);
+        else if (!out->full && !w->writer.write(out, w->type, cells[w->cell], counts))
+            return bad_cell(p, w, cells[w->cell], out, err);
     }
     if (row && row->extras)
         make_add_extras(row, &p->steps.root.fields, out);
@@ -1424,12 +1449,7 @@ uint16_t plan_levels(const struct plan *p)
 
 bool plan_has_steps(const struct plan *p)
 {
-    if (p->steps.root.op_count)
-        return true;
-    for (size_t i = 0; i < p->written; i++)
-        if (p->writers[i].how >= HOW_TIME)
-            return true;
-    return false;
+    return p->has_steps;
 }
 
 bool plan_has_where(const struct plan *p)
@@ -1437,18 +1457,21 @@ bool plan_has_where(const struct plan *p)
     return p->steps.root.where_count > 0;
 }
 
-bool plan_holds(const struct plan *p, const struct slice *cells, struct plan_work *w)
+static bool holds(const struct plan *p, const struct slice *cells, struct plan_work *w)
 {
     struct json_counts ignored = {0};
     struct err err = {0};
     struct making m = {.work = w, .counts = &ignored, .err = &err};
     struct making_row row;
-    bool holds;
+    bool yes;
 
-    if (!plan_has_where(p))
-        return true;
     /* What can't be told is a document that fails. */
-    return !begin_row(p, &m, cells, &row) || !make_holds(&row, &holds) || holds;
+    return !begin_row(p, &m, cells, &row) || !make_holds(&row, &yes) || yes;
+}
+
+bool plan_holds(const struct plan *p, const struct slice *cells, struct plan_work *w)
+{
+    return !plan_has_where(p) || holds(p, cells, w);
 }
 
 bool plan_need(const struct plan *p, uint16_t level, const struct slice *cells, struct slice id,
@@ -1471,9 +1494,10 @@ bool plan_make(const struct plan *p, const struct slice *cells, struct slice id,
         .fetched = fetched, .work = w, .id = id, .counts = counts, .level = -1, .err = err};
     struct making_row row;
 
-    if (!begin_row(p, &m, cells, &row) || !make_run(&row))
+    w->reason = "bad_value";
+    if (p->has_steps && (!begin_row(p, &m, cells, &row) || !make_run(&row)))
         return false;
-    if (write_document(p, cells, id, &row, out, counts, err))
+    if (write_document(p, cells, id, p->has_steps ? &row : NULL, out, counts, err))
         return true;
     w->reason = out->full ? "document_too_large" : "bad_value";
     return false;

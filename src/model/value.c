@@ -8,14 +8,6 @@
 #include "base/err.h"
 #include "base/text.h"
 
-bool value_is_null(const struct type *t, struct slice cell)
-{
-    if (!cell.p)
-        return true;
-    return cell.n == 0 && t->kind != TYPE_TEXT && t->kind != TYPE_ASCII && t->kind != TYPE_BLOB &&
-           t->kind != TYPE_CUSTOM;
-}
-
 bool value_int(struct slice cell, int64_t *out)
 {
     switch (cell.n) {
@@ -158,7 +150,7 @@ static bool take_element(struct value_cursor *c, const struct type *element_type
     int32_t n;
     uint64_t length;
 
-    if (t->kind == TYPE_VECTOR) {
+    if (__builtin_expect(t->kind == TYPE_VECTOR, 0)) {
         uint32_t fixed = type_fixed_bytes(element_type);
         if (fixed)
             return slice_take(&c->rest, fixed, element);
@@ -168,13 +160,15 @@ static bool take_element(struct value_cursor *c, const struct type *element_type
         *element = SLICE_NULL; /* written before the field was added */
         return true;
     }
-    if (!take_i32(&c->rest, &n))
+    if (c->rest.n < 4)
         return false;
-    if (n < 0) {
-        *element = SLICE_NULL;
-        return true;
-    }
-    return slice_take(&c->rest, (size_t)n, element);
+    n = (int32_t)load_u32(c->rest.p);
+    if (n >= 0 && c->rest.n - 4 < (size_t)n)
+        return false;
+    size_t bytes = n < 0 ? 0 : (size_t)n;
+    *element = n < 0 ? SLICE_NULL : slice_of(c->rest.p + 4, bytes);
+    c->rest = slice_of(c->rest.p + 4 + bytes, c->rest.n - 4 - bytes);
+    return true;
 }
 
 bool value_next(struct value_cursor *c, const struct type **type, struct slice *element, bool *bad)

@@ -14,7 +14,11 @@
 #include "model/type.h"
 
 /* Null, or a zero-length cell of a type other than text, ascii, blob, custom. */
-bool value_is_null(const struct type *t, struct slice cell);
+static inline bool value_is_null(const struct type *t, struct slice cell)
+{
+    return !cell.p || (cell.n == 0 && t->kind != TYPE_TEXT && t->kind != TYPE_ASCII &&
+                       t->kind != TYPE_BLOB && t->kind != TYPE_CUSTOM);
+}
 /* tinyint, smallint, int, bigint, counter, timestamp (ms), time (ns): sign-extended. */
 bool value_int(struct slice cell, int64_t *out);
 bool value_double(struct slice cell, double *out);
