@@ -107,6 +107,7 @@ void keyed_free(struct keyed *k)
     arena_fini(&k->query_mem);
     arena_fini(&k->call_mem);
     keyed_forget_intervals(k);
+    keyed_forget_ranges(k);
     free(k->where_cells);
     free(k->extras);
     free(k->kept);

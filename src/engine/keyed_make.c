@@ -130,7 +130,7 @@ static bool page_rows_through(struct keyed *k, struct fetched_rows *rows, const 
 }
 
 /* All that is wanted and not there: at once, on one connection. */
-static bool fill(struct keyed *k, struct err *err)
+static bool read_singles(struct keyed *k, struct err *err)
 {
     size_t count = fetched_count(&k->fetched), n = 0;
     struct read *reads = xalloc((count + 1) * sizeof *reads);
@@ -146,7 +146,6 @@ static bool fill(struct keyed *k, struct err *err)
                                        .other = of->schema,
                                        .who = rows};
     }
-    k->other_reads += n;
     ok = keyed_read_all(k, reads, n, take_rows, &k->other_answer_bytes, err);
     for (size_t i = 0; ok && i < n && !k->fetched_full; i++) {
         struct fetched_rows *rows = reads[i].who;
@@ -154,6 +153,14 @@ static bool fill(struct keyed *k, struct err *err)
     }
     free(reads);
     return ok;
+}
+
+/* Everything that is wanted and not there. A document alone has all the memory for its own rows. */
+static bool fill(struct keyed *k, size_t documents, struct err *err)
+{
+    if (documents > 1 && !keyed_read_ranges(k, err))
+        return false;
+    return k->fetched_full || read_singles(k, err);
 }
 
 /* Everything that these documents want. False: err; else k->fetched_full says whether there was
@@ -166,7 +173,7 @@ static bool fetch(struct keyed *k, struct doc **docs, size_t count, struct err *
         for (size_t i = 0; i < count && !k->fetched_full; i++)
             k->fetched_full =
                 !plan_need(k->plan, level, docs[i]->cells, docs[i]->id, &k->fetched, &k->work);
-        if (k->fetched_full || !fill(k, err))
+        if (k->fetched_full || !fill(k, count, err))
             return err->kind == ERR_NONE;
         if (k->fetched_full)
             return true;

@@ -3,9 +3,10 @@
  *
  * keyed.c: a call and its results; keyed_keys.c: ids to documents' keys; keyed_docs.c: look, read,
  * send, pass by pass; keyed_write.c: a row to its action; keyed_judge.c: what an answer means;
- * keyed_make.c: rows of other tables; keyed_reads.c: many reads of Cassandra at once; keyed_scan.c:
- * elements without a partition key; keyed_interval.c: rows of a scan, together. Nothing else
- * includes this. Threads: a keyed belongs to one worker.
+ * keyed_make.c: rows of other tables; keyed_ranges.c: the same of a scan's, many in one query;
+ * keyed_reads.c: many reads of Cassandra at once; keyed_scan.c: elements without a partition key;
+ * keyed_interval.c: rows of a scan, together. Nothing else includes this. Threads: a keyed belongs
+ * to one worker.
  */
 #pragma once
 #include "base/arena.h"
@@ -132,7 +133,8 @@ struct keyed {
     struct fetched fetched; /* rows of other tables; for a pass, or a part of it */
     bool fetched_full;
     size_t other_answer_bytes;
-    uint64_t other_reads;
+    const struct plan *ranges_plan; /* whose are: */
+    struct keyed_range *ranges;     /* one for each of its reads; NULL: none yet */
     struct elastic_bulk bulk;
     struct doc **bulk_docs; /* for each item */
     int64_t oldest_us;      /* T of the oldest of them */
@@ -223,6 +225,11 @@ bool keyed_holds(struct keyed *k, const struct slice *cells);
 void keyed_begin_rows(struct keyed *k);
 /* Reads what the rows kept want, and writes them. */
 bool keyed_make_rows(struct keyed *k, struct err *err);
+
+/* Of what is wanted and not filled, fills what comes cheaper by ranges of tokens (keyed_ranges.c):
+ * in a round of a scan. False: err; k->fetched_full: there was no room. */
+bool keyed_read_ranges(struct keyed *k, struct err *err);
+void keyed_forget_ranges(struct keyed *k);
 
 /* ---- a document's action and its end (keyed_write.c, keyed_judge.c) */
 

@@ -72,8 +72,8 @@ bool fetched_want(struct fetched *f, uint16_t read, const struct slice *key, uin
     return true;
 }
 
-const struct fetched_rows *fetched_get(struct fetched *f, uint16_t read, const struct slice *key,
-                                       uint16_t count)
+struct fetched_rows *fetched_get(struct fetched *f, uint16_t read, const struct slice *key,
+                                 uint16_t count)
 {
     struct slice name = name_of(f, read, key, count);
     struct map_entry *e = name.p ? map_get(&f->map, name) : NULL;

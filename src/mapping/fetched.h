@@ -47,8 +47,8 @@ void fetched_reset(struct fetched *f);
 /* Wants the rows of a key; the cells are copied. False: no room. */
 bool fetched_want(struct fetched *f, uint16_t read, const struct slice *key, uint16_t count);
 /* NULL: nobody wanted it. */
-const struct fetched_rows *fetched_get(struct fetched *f, uint16_t read, const struct slice *key,
-                                       uint16_t count);
+struct fetched_rows *fetched_get(struct fetched *f, uint16_t read, const struct slice *key,
+                                 uint16_t count);
 size_t fetched_count(const struct fetched *f);
 /* In the order in which they were wanted. */
 struct fetched_rows *fetched_at(const struct fetched *f, size_t i);

@@ -167,6 +167,8 @@ struct plan_read {
     const char *text; /* SELECT ... WHERE <the first columns of the primary key> = ? */
     const struct schema *schema;
     uint16_t key_count; /* values, in the order of the primary key */
+    bool by_partition;  /* they are the partition key, and all rows behind it are wanted: those of
+                           many keys may come together, by a range of tokens */
     uint16_t select_count;
     const struct select *selects;
 };

@@ -314,11 +314,13 @@ static uint16_t add_read(struct steps *s, const struct schema *schema, uint16_t 
         if (!strcmp(s->reads[i].text, text))
             return i;
     s->reads = xrealloc(s->reads, (s->read_count + 1u) * sizeof *s->reads);
-    s->reads[s->read_count] = (struct plan_read){.text = text,
-                                                 .schema = schema,
-                                                 .key_count = bound,
-                                                 .select_count = count,
-                                                 .selects = selects};
+    s->reads[s->read_count] =
+        (struct plan_read){.text = text,
+                           .schema = schema,
+                           .key_count = bound,
+                           .by_partition = bound == schema->partition_key_count && !limit,
+                           .select_count = count,
+                           .selects = selects};
     return s->read_count++;
 }
 
