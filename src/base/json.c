@@ -258,6 +258,52 @@ void json_write(struct buf *b, const struct json *v)
     }
 }
 
+static bool is_blank(uint8_t c)
+{
+    return c == ' ' || c == '\n' || c == '\r' || c == '\t';
+}
+
+static void add_line(struct buf *b, unsigned depth)
+{
+    buf_add_byte(b, '\n');
+    for (unsigned i = 0; i < depth; i++)
+        buf_add_str(b, "  ");
+}
+
+/* Behind the string that begins at i. */
+static size_t string_end(struct slice text, size_t i)
+{
+    for (i++; i < text.n && text.p[i] != '"'; i++)
+        i += text.p[i] == '\\';
+    return i < text.n ? i + 1 : text.n;
+}
+
+void json_indent(struct buf *b, struct slice text)
+{
+    unsigned depth = 0;
+    bool opened = false; /* a bracket, and nothing in it so far */
+
+    for (size_t i = 0, end; i < text.n; i = end) {
+        uint8_t c = text.p[i];
+
+        end = c == '"' ? string_end(text, i) : i + 1;
+        if (is_blank(c))
+            continue;
+        bool closes = c == '}' || c == ']';
+        if (closes && depth)
+            depth--;
+        if (opened != closes)
+            add_line(b, depth);
+        opened = c == '{' || c == '[';
+        depth += opened;
+        buf_add(b, text.p + i, end - i);
+        if (c == ',')
+            add_line(b, depth);
+        else if (c == ':')
+            buf_add_byte(b, ' ');
+    }
+}
+
 /* A number's digits from the first to the last that is not 0 (a point may be among them), and the
  * power of ten of the first. */
 struct decimal {

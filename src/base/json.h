@@ -39,5 +39,8 @@ const struct json *json_get(const struct json *of, const char *key);
 struct slice json_get_string(const struct json *of, const char *key);
 /* Compact text. */
 void json_write(struct buf *b, const struct json *v);
+/* A well-formed text on many lines, two blanks for each level; all but white space stays byte for
+ * byte. */
+void json_indent(struct buf *b, struct slice text);
 /* Equal as parsed JSON: order of keys aside; numbers equal by text or by value. */
 bool json_equal(const struct json *a, const struct json *b);

@@ -16,17 +16,17 @@ enum { TEXT_MAX_BYTES = 64 << 20, GC_DELETES_WANTED_MS = 3600000 };
 __attribute__((format(printf, 4, 5))) static void
 line(struct preview *p, const char *what, enum preview_grade grade, const char *fmt, ...)
 {
-    char text[1024];
+    char *text = NULL;
     va_list ap;
 
     va_start(ap, fmt);
-    vsnprintf(text, sizeof text, fmt, ap);
+    ensure(vasprintf(&text, fmt, ap) >= 0 && "a line is small");
     va_end(ap);
     if (p->count == p->cap) {
         p->cap = p->cap ? 2 * p->cap : 32;
         p->lines = xrealloc(p->lines, p->cap * sizeof *p->lines);
     }
-    p->lines[p->count++] = (struct preview_line){what, grade, xstrdup(text)};
+    p->lines[p->count++] = (struct preview_line){what, grade, text};
 }
 
 /* An error is a line. Always false. */
@@ -63,6 +63,44 @@ static unsigned workers(const struct config *c)
 /* ---- Cassandra --------------------------------------------------------------------------------
  */
 
+/* Columns of the table that the plan does not read, with commas between them. */
+static uint16_t unused(const struct preview *p, const struct schema *s, struct buf *b)
+{
+    uint16_t n = 0;
+
+    for (uint16_t i = 0; i < s->column_count; i++)
+        if (!plan_reads_column(p->d.doc.plan, s, i))
+            buf_printf(b, "%s%s", n++ ? ", " : "", s->columns[i].name);
+    return n;
+}
+
+static void look_at_columns_of(struct preview *p, const struct schema *s)
+{
+    struct buf names;
+
+    buf_init(&names, TEXT_MAX_BYTES);
+    uint16_t n = unused(p, s, &names);
+    if (n)
+        line(p, "columns", PREVIEW_NOTE, "%s.%s: %u of %u are not read: %s", s->keyspace, s->table,
+             n, s->column_count, buf_cstr(&names));
+    else
+        line(p, "columns", PREVIEW_OK, "%s.%s: all %u are read", s->keyspace, s->table,
+             s->column_count);
+    buf_fini(&names);
+}
+
+/* What a mapping leaves out, on purpose or not. */
+static void look_at_columns(struct preview *p)
+{
+    const struct document *d = &p->d.doc;
+
+    look_at_columns_of(p, d->schema);
+    for (size_t i = 0; i < d->other_count; i++)
+        if (strcmp(d->others[i]->keyspace, d->schema->keyspace) ||
+            strcmp(d->others[i]->table, d->schema->table))
+            look_at_columns_of(p, d->others[i]);
+}
+
 static bool look_at_table(struct preview *p)
 {
     struct err err = {0};
@@ -78,6 +116,7 @@ static bool look_at_table(struct preview *p)
     line(p, "mapping", PREVIEW_OK, "%s.%s, %u columns, versioning %s", p->d.doc.schema->keyspace,
          p->d.doc.schema->table, plan_column_count(p->d.doc.plan),
          mapping_versioning_word(plan_versioning(p->d.doc.plan)));
+    look_at_columns(p);
     return true;
 }
 
@@ -138,7 +177,7 @@ static bool look_at_rows(struct preview *p)
              e->not_written, e->wanted, e->problem);
     buf_init(&text, 4096);
     add_estimate(&text, p);
-    line(p, "size", e->documents || e->whole ? PREVIEW_OK : PREVIEW_NOTE, "%s", buf_cstr(&text));
+    line(p, "size", e->documents || e->whole ? PREVIEW_OK : PREVIEW_UNKNOWN, "%s", buf_cstr(&text));
     buf_fini(&text);
     return true;
 }
@@ -230,14 +269,14 @@ static void look_at_consistency(struct preview *p)
     struct err err = {0};
 
     if (!read_replicas(p, &r, &err)) {
-        line(p, "consistency", PREVIEW_NOTE, "the replication of the keyspace is not known: %s",
+        line(p, "consistency", PREVIEW_UNKNOWN, "the replication of the keyspace is not known: %s",
              err.text);
         return;
     }
     int64_t n = local ? r.local : r.all;
     int64_t reads = read_from(consistency, &r);
     if (!n) {
-        line(p, "consistency", PREVIEW_NOTE, "%s: replicas can't be counted", r.strategy);
+        line(p, "consistency", PREVIEW_UNKNOWN, "%s: replicas can't be counted", r.strategy);
         return;
     }
     if (n - reads + 1 > n / 2 + 1)
@@ -330,7 +369,7 @@ static void look_at_rights(struct preview *p)
     else if (right == ELASTIC_RIGHT_YES)
         line(p, "rights", PREVIEW_OK, "may write %s", p->d.index.name);
     else
-        line(p, "rights", PREVIEW_NOTE, "not checked: the server does not tell (no security?)");
+        line(p, "rights", PREVIEW_UNKNOWN, "not checked: the server does not tell (no security?)");
 }
 
 static void look_at_disk(struct preview *p)
@@ -342,7 +381,7 @@ static void look_at_disk(struct preview *p)
     struct buf text;
 
     if (!elastic_disk(p->d.admin, &disk, &err) || !disk.nodes) {
-        line(p, "disk", PREVIEW_NOTE, "not checked: the server does not tell");
+        line(p, "disk", PREVIEW_UNKNOWN, "not checked: the server does not tell");
         return;
     }
     buf_init(&text, 4096);
@@ -475,12 +514,15 @@ bool preview_make(struct preview *p, struct sync *s, struct err *err)
 /* ---- what is said -----------------------------------------------------------------------------
  */
 
-static const char *const grades[] = {
-    [PREVIEW_OK] = "ok", [PREVIEW_NOTE] = "-", [PREVIEW_WARN] = "warn", [PREVIEW_FAIL] = "fail"};
+static const char *const grades[] = {[PREVIEW_OK] = "ok",
+                                     [PREVIEW_UNKNOWN] = "-",
+                                     [PREVIEW_NOTE] = "note",
+                                     [PREVIEW_WARN] = "warn",
+                                     [PREVIEW_FAIL] = "fail"};
 
 static const char *grade_json(enum preview_grade g)
 {
-    return g == PREVIEW_NOTE ? "unknown" : grades[g];
+    return g == PREVIEW_UNKNOWN ? "unknown" : grades[g];
 }
 
 static void add_line_json(struct buf *b, const struct preview_line *l)

@@ -12,7 +12,8 @@
 
 enum preview_grade {
     PREVIEW_OK,
-    PREVIEW_NOTE, /* could not be looked at, or does not matter here */
+    PREVIEW_UNKNOWN, /* could not be looked at, or does not matter here */
+    PREVIEW_NOTE,    /* right as it is, and perhaps not what was meant */
     PREVIEW_WARN,
     PREVIEW_FAIL,
 };

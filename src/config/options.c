@@ -596,6 +596,11 @@ const struct option config_options[] = {
         .help = "Only failures of this reason.",
     },
     {
+        .name = "show", .flag = "show",
+        FIELD(OPT_STRING, show), .value = "ID", .commands = FOR_CHECK, .flag_only = true,
+        .help = "Print the document of this id as it would be written: an id, or a JSON object of columns.",
+    },
+    {
         .name = "print_config", .flag = "print-config",
         FIELD(OPT_BOOL, print_config), .commands = FOR_CHECK, .flag_only = true,
         .help = "Print each setting's value and where it came from.",

@@ -149,6 +149,7 @@ struct config {
     struct {
         const char *reason; /* NULL: all */
     } failures;
+    const char *show; /* an id */
     bool print_config;
     const char *config_file; /* the file that was read; NULL: none */
 

@@ -121,7 +121,7 @@ static void make_statements(struct keyed *k)
                      NULL);
     scan_plan_init(&k->interval_keys, plan_schema(p), plan_columns(p), plan_key_count(p));
     if (plan_key_count(p) > plan_partition_count(p)) {
-        char *rows = keyed_partition_read(k);
+        char *rows = plan_rows_text(p, plan_partition_count(p));
         k->group_rows = group_text(k, rows);
         k->group_keys = group_text(k, plan_keys_text(p, plan_partition_count(p)));
         free(rows);

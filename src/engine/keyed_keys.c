@@ -65,18 +65,6 @@ bool keyed_is_partition(const struct keyed *k, const struct slice *key)
     return n > plan_partition_count(k->plan) && !key[n - 1].p;
 }
 
-/* As plan_read_text(), without the conditions on clustering columns: those at the end of the
- * statement for keys, too. */
-char *keyed_partition_read(struct keyed *k)
-{
-    const struct plan *p = k->plan;
-    const char *whole = plan_read_text(p);
-    size_t cut = strlen(plan_keys_text(p, plan_key_count(p))) -
-                 strlen(plan_keys_text(p, plan_partition_count(p)));
-
-    return xsprintf("%.*s", (int)(strlen(whole) - cut), whole);
-}
-
 const char *keyed_partition_text(struct keyed *k)
 {
     const struct plan *p = k->plan;
@@ -86,7 +74,7 @@ const char *keyed_partition_text(struct keyed *k)
         at++;
     char **text = &k->partition_texts[at];
     if (!*text) {
-        char *all = keyed_partition_read(k);
+        char *all = plan_rows_text(p, plan_partition_count(p));
         *text = xsprintf("%s LIMIT 1", all);
         free(all);
     }

@@ -202,8 +202,6 @@ bool keyed_is_versioned(const struct keyed *k); /* read_time, write_time */
  * comes. */
 bool keyed_is_partition(const struct keyed *k, const struct slice *key);
 const char *keyed_partition_text(struct keyed *k);
-/* The same without LIMIT; malloc'ed. */
-char *keyed_partition_read(struct keyed *k);
 
 /* ---- rows of a scan, together (keyed_interval.c) */
 

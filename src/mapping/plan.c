@@ -833,6 +833,44 @@ const char *plan_read_text(const struct plan *p)
     return p->read_text;
 }
 
+char *plan_rows_text(const struct plan *p, uint16_t bound)
+{
+    ensure(bound >= p->partition_count && bound <= p->key_count);
+    return statement(p, p->column_count, bound);
+}
+
+static bool same_table(const struct schema *a, const struct schema *b)
+{
+    return !strcmp(a->keyspace, b->keyspace) && !strcmp(a->table, b->table);
+}
+
+static bool selects_name(const struct schema *s, const struct select *list, uint16_t count,
+                         const char *name, bool functions)
+{
+    for (uint16_t i = 0; i < count; i++)
+        if ((functions || list[i].what == SELECT_COLUMN) &&
+            !strcmp(s->columns[list[i].column].name, name))
+            return true;
+    return false;
+}
+
+bool plan_reads_column(const struct plan *p, const struct schema *s, uint16_t column)
+{
+    const char *name = s->columns[column].name;
+
+    if (same_table(s, p->schema) &&
+        selects_name(p->schema, p->selects, p->column_count, name, !p->written_at_count))
+        return true;
+    for (uint16_t i = 0; i < p->steps.read_count; i++) {
+        const struct plan_read *r = &p->steps.reads[i];
+        if (same_table(s, r->schema) &&
+            (column < r->key_count ||
+             selects_name(r->schema, r->selects, r->select_count, name, true)))
+            return true;
+    }
+    return false;
+}
+
 bool plan_fits(const struct plan *p, const struct columns *c)
 {
     if (c->count != p->column_count && c->count != p->key_count)

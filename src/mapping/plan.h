@@ -65,6 +65,13 @@ const char *plan_read_text(const struct plan *p);
 /* Columns that plan_read_text() selects, primary key first. */
 uint16_t plan_column_count(const struct plan *p);
 
+/* The same of all rows with these first `bound` columns of the primary key, at least the partition
+ * key; malloc'ed. */
+char *plan_rows_text(const struct plan *p, uint16_t bound);
+/* Does it read that column, of its own table or of another: for a key, a condition, an id or a
+ * document. Times of writing that make a version don't count. */
+bool plan_reads_column(const struct plan *p, const struct schema *s, uint16_t column);
+
 /* The same, in the order of the cells: for a scan (source/scan.h). */
 const struct select *plan_selects(const struct plan *p);
 /* Their columns alone, as indexes into the schema. */

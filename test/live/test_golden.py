@@ -128,6 +128,20 @@ def test_by_ids(golden, sync, elastic, index, tmp_path):
     compare(stored(elastic, index), golden.documents())
 
 
+def test_shown(golden, program, cassandra_args, tmp_path):
+    """check --show, all of them at once, by the partition key alone: without Elasticsearch, and so without what others store there."""
+    key = KEYS[golden.object][0]
+    asked = json.dumps({key: sorted({row[key] for row in golden.rows()})})
+    done = program.run("check", "--mapping", golden.mapping(tmp_path, "nowhere"), "--show", asked, *cassandra_args, "--json")
+    shown = [parsed(line) for line in done.out.splitlines()]
+    assert done.code == (1 if golden.failing() else 0) and {s["_index"] for s in shown} == {"nowhere"}, done
+    others = {case["_id"] for case in golden.cases if "stored" in case}
+    compare({s["_id"]: s["_source"] for s in shown if s["_id"] not in others},
+            {id_: document for id_, document in golden.documents().items() if id_ not in others})
+    reasons = [line.split(": ")[1] for line in done.err.splitlines() if ": " in line]
+    assert sorted(r for r in reasons if r in golden.failing().values()) == sorted(golden.failing().values()), done.err
+
+
 def test_through_serve(golden, program, cassandra, elastic, index, tmp_path):
     golden.prepare(elastic, index)
     with program.start(*flags(cassandra, elastic.url, port := free_port(), golden.mapping(tmp_path, index))) as server:

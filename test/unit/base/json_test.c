@@ -203,6 +203,31 @@ static void equality_is_of_what_is_meant(void **state)
     arena_fini(&mem);
 }
 
+static void a_text_is_indented_byte_for_byte(void **state)
+{
+    static const struct {
+        const char *in, *out;
+    } cases[] = {
+        {"1.50E+2", "1.50E+2"},
+        {"{}", "{}"},
+        {" [ ] ", "[]"},
+        {"{\"a\":[],\"b\":{ }}", "{\n  \"a\": [],\n  \"b\": {}\n}"},
+        {"[1,[2,{\"a\":null}]]", "[\n  1,\n  [\n    2,\n    {\n      \"a\": null\n    }\n  ]\n]"},
+        {"{\"a{\\\"}[,:\":\"\\\\\",\"b\":\" x \"}",
+         "{\n  \"a{\\\"}[,:\": \"\\\\\",\n  \"b\": \" x \"\n}"},
+    };
+    struct buf out;
+
+    (void)state;
+    buf_init(&out, 1 << 20);
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        buf_reset(&out);
+        json_indent(&out, slice_str(cases[i].in));
+        assert_string_equal(buf_cstr(&out), cases[i].out);
+    }
+    buf_fini(&out);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -211,6 +236,7 @@ int main(void)
         cmocka_unit_test(depth_and_memory_have_a_limit),
         cmocka_unit_test(members_are_found),
         cmocka_unit_test(equality_is_of_what_is_meant),
+        cmocka_unit_test(a_text_is_indented_byte_for_byte),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
