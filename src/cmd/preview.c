@@ -136,7 +136,9 @@ static void add_estimate(struct buf *b, const struct preview *p)
     const struct estimate *e = &p->estimate;
 
     if (e->whole && !e->documents) {
-        buf_add_str(b, e->rows_read ? "no row fulfils the conditions" : "the table has no rows");
+        buf_add_str(b, e->rows_read                ? "no row fulfils the conditions"
+                       : p->s->config->sync.sample ? "the sample has no rows"
+                                                   : "the table has no rows");
         return;
     }
     if (!e->documents) {
@@ -161,6 +163,8 @@ static bool look_at_rows(struct preview *p)
     struct estimate_options o = {.cluster = p->s->cluster,
                                  .plan = p->d.doc.plan,
                                  .where = p->d.doc.where,
+                                 .sample = p->d.doc.sample,
+                                 .most_documents = (uint64_t)p->s->config->sync.limit,
                                  .clock = &p->s->ctx->clock,
                                  .workers = workers(p->s->config)};
     struct err err = {0};

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "engine/fetch.h"
+#include "engine/tasks.h"
 #include "model/row.h"
 #include "source/scan.h"
 
@@ -20,6 +21,7 @@ struct sampler {
     const struct estimate_options *o;
     struct estimate *e;
     struct scan_plan scan;
+    struct tasks *tasks;
     struct buf id, document;
     struct slice *cells;
     double covered; /* of the ring */
@@ -32,11 +34,18 @@ static double share(int64_t start, int64_t end)
     return (double)((uint64_t)end - (uint64_t)start) / 18446744073709551615.0;
 }
 
+static size_t samples_wanted(const struct sampler *s)
+{
+    uint64_t most = s->o->most_documents;
+
+    return most && most < ESTIMATE_SAMPLES ? (size_t)most : ESTIMATE_SAMPLES;
+}
+
 static void keep_sample(struct sampler *s)
 {
     struct estimate *e = s->e;
 
-    if (e->sample_count == ESTIMATE_SAMPLES)
+    if (e->sample_count == samples_wanted(s))
         return;
     struct estimate_sample *to = &e->samples[e->sample_count++];
     buf_init(&to->id, SIZE_MAX / 2);
@@ -83,13 +92,13 @@ static bool take_page(struct sampler *s, const struct page *page, struct err *er
 }
 
 /* Its first page. */
-static bool take_range(struct sampler *s, struct cql_session *session,
-                       const struct token_range *range, struct err *err)
+static bool take_range(struct sampler *s, struct cql_session *session, const struct scan_task *task,
+                       struct err *err)
 {
-    struct scan_task task = {.range = *range, .done_to = range->start};
+    const struct token_range *range = &task->range;
     struct scan_page page;
     AUTO(scan) struct scan *scan =
-        scan_open(session, &s->scan, &task, PAGE_BYTES, FIRST_ROWS, 0, err);
+        scan_open(session, &s->scan, task, PAGE_BYTES, FIRST_ROWS, 0, err);
 
     if (!scan)
         return false;
@@ -105,49 +114,60 @@ static bool take_range(struct sampler *s, struct cql_session *session,
     return take_page(s, &page.page, err);
 }
 
-static void conclude(struct sampler *s, uint64_t ranges_left)
+/* Rows that a sync of all of them would read. */
+static double all_rows(const struct sampler *s)
+{
+    const struct estimate *e = s->e;
+
+    return e->whole                                                          ? (double)e->rows_read
+           : e->partitions && plan_schema(s->o->plan)->clustering_count == 0 ? (double)e->partitions
+           : s->covered > 0 ? (double)e->rows_read / s->covered * tasks_share(s->tasks)
+                            : 0;
+}
+
+static void conclude(struct sampler *s)
 {
     struct estimate *e = s->e;
     uint64_t good = e->wanted - e->not_written;
-    double rows = e->whole && !ranges_left ? (double)e->rows_read
-                  : e->partitions && plan_schema(s->o->plan)->clustering_count == 0
-                      ? (double)e->partitions
-                  : s->covered > 0 ? (double)e->rows_read / s->covered
-                                   : 0;
+    double rows = all_rows(s);
+    uint64_t most = s->o->most_documents;
 
-    e->whole = e->whole && !ranges_left;
     if (!e->rows_read)
         return;
-    e->documents = (uint64_t)(rows * (double)e->wanted / (double)e->rows_read);
+    double documents = rows * (double)e->wanted / (double)e->rows_read;
+    if (most && documents > (double)most) { /* and no more rows than they need */
+        rows *= (double)most / documents;
+        documents = (double)most;
+    }
+    e->documents = (uint64_t)documents;
     e->document_bytes =
         good ? (uint64_t)((double)e->documents * (double)e->bytes / (double)good) : 0;
     e->ms = (int64_t)(rows * (double)s->read_us / (double)e->rows_read / 1000.0 /
                       (s->o->workers ? s->o->workers : 1));
 }
 
-static bool sample(struct sampler *s, struct cql_session *session, const struct cql_ranges *ranges,
-                   struct err *err)
+static bool look(struct sampler *s, struct cql_session *session, struct err *err)
 {
     int64_t until_us = clock_mono_us(s->o->clock) + (int64_t)ESTIMATE_MS * 1000;
-    size_t i;
+    struct scan_task task;
 
     s->e->whole = true;
-    for (i = 0; i < ranges->count; i++) {
-        bool enough = s->e->rows_read >= SAMPLE_ROWS && s->e->sample_count == ESTIMATE_SAMPLES;
-        if (enough || clock_mono_us(s->o->clock) > until_us)
+    for (int32_t node = -1; tasks_next(s->tasks, &node, &task); node = -1) {
+        bool enough = s->e->rows_read >= SAMPLE_ROWS && s->e->sample_count == samples_wanted(s);
+        if (enough || clock_mono_us(s->o->clock) > until_us) {
+            s->e->whole = false;
             break;
-        if (!take_range(s, session, &ranges->list[i], err))
+        }
+        if (!take_range(s, session, &task, err))
             return false;
     }
-    conclude(s, ranges->count - i);
+    conclude(s);
     return true;
 }
 
 bool estimate_make(const struct estimate_options *o, struct estimate *out, struct err *err)
 {
     struct sampler s = {.o = o, .e = out};
-    struct token_range ring = {.start = INT64_MIN, .end = INT64_MAX, .node = -1};
-    struct cql_ranges ranges = {0};
 
     *out = (struct estimate){.ms = -1};
     AUTO(cql_session) struct cql_session *session = cql_session_open(o->cluster, err);
@@ -158,15 +178,16 @@ bool estimate_make(const struct estimate_options *o, struct estimate *out, struc
     fetch_init(&s.fetch, o->plan, o->cluster, DOCUMENT_MAX_BYTES);
     buf_init(&s.id, DOCUMENT_MAX_BYTES);
     buf_init(&s.document, DOCUMENT_MAX_BYTES);
-    bool ok = scan_plan_ask(&s.scan, session, err) &&
-              cql_ranges_plan(o->cluster, plan_schema(o->plan), &ring, 1, RANGE_BYTES, RANGES,
-                              &ranges, err);
-    if (ok) {
+    AUTO(tasks) struct tasks *tasks = NULL;
+    if (scan_plan_ask(&s.scan, session, err))
+        tasks = tasks_plan_sample(o->cluster, plan_schema(o->plan), NULL, o->sample, RANGE_BYTES,
+                                  RANGES, err);
+    s.tasks = tasks;
+    if (tasks) {
         out->statement = xstrdup(s.scan.text);
-        out->partitions = ranges.estimated_rows;
-        ok = sample(&s, session, &ranges, err);
+        out->partitions = tasks_estimated_rows(tasks);
     }
-    cql_ranges_fini(&ranges);
+    bool ok = tasks && look(&s, session, err);
     scan_plan_fini(&s.scan);
     fetch_fini(&s.fetch);
     buf_fini(&s.id);

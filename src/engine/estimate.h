@@ -2,8 +2,8 @@
  * engine/estimate.h - what a sync would be: how many rows and bytes, how long, and the first
  * documents as they would be sent. Nothing is written.
  *
- * The server's own estimates, and a short sample: the first page of some ranges, two seconds at
- * most. Threads: one connection, on the caller's thread. Source: DESIGN 3.7.
+ * The server's own estimates, and a short look: the first page of some ranges, two seconds at most.
+ * Threads: one connection, on the caller's thread. Source: DESIGN 3.7.
  */
 #pragma once
 #include <stdbool.h>
@@ -14,6 +14,7 @@
 #include "base/err.h"
 #include "cql/cql.h"
 #include "mapping/plan.h"
+#include "source/sample.h"
 #include "source/where.h"
 
 enum { ESTIMATE_SAMPLES = 3, ESTIMATE_MS = 2000 };
@@ -22,6 +23,8 @@ struct estimate_options {
     struct cql_cluster *cluster;
     const struct plan *plan;
     const struct where *where; /* NULL: every row */
+    struct sample sample;      /* zeroed: everything */
+    uint64_t most_documents;   /* 0: no limit */
     struct clock *clock;
     unsigned workers; /* that the sync will have */
 };
@@ -33,12 +36,12 @@ struct estimate_sample {
 
 struct estimate {
     char *statement; /* as it is read: CQL */
-    /* of the sample */
+    /* of what was looked at */
     uint64_t rows_read, wanted, not_written;
     uint64_t bytes;    /* of the documents */
     char problem[512]; /* of the first that could not be written; "" */
-    bool whole;        /* it was the whole table */
-    /* of the table */
+    bool whole;        /* it was all that the sync would read */
+    /* of the sync */
     uint64_t partitions; /* as the server estimates; 0: it does not say */
     uint64_t documents;  /* 0: unknown, unless whole */
     uint64_t document_bytes;

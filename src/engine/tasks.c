@@ -174,6 +174,11 @@ uint64_t tasks_estimated_rows(const struct tasks *t)
     return (uint64_t)((__uint128_t)t->ranges.estimated_rows * t->share / SAMPLE_ALL);
 }
 
+double tasks_share(const struct tasks *t)
+{
+    return (double)t->share / SAMPLE_ALL;
+}
+
 uint64_t tasks_mean_partition_bytes(const struct tasks *t)
 {
     return t->ranges.mean_partition_bytes;

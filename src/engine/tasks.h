@@ -42,6 +42,8 @@ AUTO_DEFINE(tasks);
 bool tasks_next(struct tasks *t, int32_t *node, struct scan_task *out);
 /* Partitions of the table, or of the sample, by the server's estimates; 0: unknown. */
 uint64_t tasks_estimated_rows(const struct tasks *t);
+/* Which part of the ring that is: 0 to 1. */
+double tasks_share(const struct tasks *t);
 uint64_t tasks_mean_partition_bytes(const struct tasks *t);
 
 /* Puts into tx what a page settles: the mark, and the cursor or its end. Call when all its rows are

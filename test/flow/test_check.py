@@ -125,6 +125,44 @@ def test_the_plan(direct):
     assert [s["_id"] in direct.elastic.sources("items") for s in plan["samples"]] == [True] * 3
 
 
+@pytest.mark.parametrize("versioning", ["read_time", "sequence"])
+def test_the_plan_of_a_few_documents(direct, versioning):
+    """--limit: as many as it says, their bytes, and no sample beyond it."""
+    whole = json.loads(direct.run("--dry-run", versioning=versioning).out)
+    plan = json.loads(direct.run("--dry-run", "--limit", "2", versioning=versioning).out)
+    assert plan["documents"] == 2 and len(plan["samples"]) == 2
+    assert plan["document_bytes"] == whole["document_bytes"] * 2 // 60
+    says(direct.run("--dry-run", "--limit", "2", json_=False), r"size +2 documents", code=0)
+    assert json.loads(direct.run("--dry-run", "--limit", "100").out)["documents"] == 60
+    assert "2 documents" in check(direct, "--limit", "2")["size"][1]
+    untouched(direct)
+
+
+def test_the_plan_of_a_sample(program, make_ring, elastic):
+    """--sample: what the sync will read, and nothing else."""
+    direct = Direct(program, make_ring(page_rows=10), elastic, rows=2000)
+    plan = json.loads(direct.run("--dry-run", "--sample", "10%").out)
+    direct.table.estimates = [(-2**63, 2**63 - 1, 100, 2000)]
+    by_number = json.loads(direct.run("--dry-run", "--sample", "200").out)
+    rows = direct.ok("--sample", "10%")["rows"]
+    assert plan["whole"] and plan["documents"] == rows and 100 < rows < 300
+    assert by_number["whole"] and by_number["documents"] == rows
+    assert json.loads(direct.run("--dry-run", "--sample", "10%", "--limit", "5").out)["documents"] == 5
+
+
+def test_the_plan_of_a_sample_that_is_too_large_to_be_counted(program, make_ring, elastic):
+    """Of wide partitions, of which only the first page is read."""
+    ring = make_ring(page_rows=40)
+    ring.table("shop", "wide", "id text, n int", "id", ["n"], rows=[("p%d" % i, n) for i in range(400) for n in range(50)])
+    elastic.index("wide", mappings={"properties": {}}, settings={"gc_deletes": "1h"})
+    ring.start(), elastic.start()
+    plan = lambda *flags: json.loads(program.run("sync", "shop.wide", "--index", "wide", "--elastic-url", elastic.url, *cass(ring), "--json",  # noqa: E731
+                                                 "--dry-run", *flags).out)
+    whole, part = plan(), plan("--sample", "10%")
+    assert not whole["whole"] and not part["whole"]
+    assert 10000 < whole["documents"] < 40000 and 1000 < part["documents"] < 4000, (whole["documents"], part["documents"])
+
+
 def test_a_dry_run_that_would_fail(direct):
     del direct.elastic.indices["items"]
     r = says(direct.run("--dry-run", json_=False), "there is no index items", "The run would fail", code=2)
