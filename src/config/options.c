@@ -317,7 +317,7 @@ const struct option config_options[] = {
         .name = "sync.max_reads_per_s", .flag = "max-reads-per-s",
         FIELD(OPT_INT, sync.max_reads_per_s), .def = "0", .min = 0, .max = INT32_MAX, .value = "N",
         .def_shown = "no limit", .commands = AGAIN,
-        .help = "Rows read from Cassandra per second, at most.",
+        .help = "Rows read from Cassandra per second, at most: of all tables, and keys alike.",
     },
     {
         .name = "sync.missing", .flag = "missing",

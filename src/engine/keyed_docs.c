@@ -303,6 +303,8 @@ static bool pass(struct keyed *k, struct doc **docs, size_t count, struct err *e
     struct doc *wanted[SCAN_DOCS];
     size_t n = 0;
 
+    if (!keyed_pay_rows(k, err))
+        return false;
     arena_reset(&k->look_mem);
     elastic_bulk_reset(&k->bulk);
     keyed_begin_rows(k);

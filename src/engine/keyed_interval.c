@@ -245,6 +245,7 @@ static bool read_tokens(struct keyed *k, const struct interval *in, struct err *
 
     while (scan) {
         if (scan_next(scan, &page, err)) {
+            keyed_note_page(k, &page.page);
             if (!take_page(k, in, &page.page, &cursor, err))
                 return false;
             if (!page.last)

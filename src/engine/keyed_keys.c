@@ -185,6 +185,7 @@ static bool page_through(struct keyed *k, const struct lookup *l, const struct r
     cql_pager_set_prefetch(pager, false);
     for (;;) {
         if (cql_pager_next(pager, &page, err)) {
+            keyed_note_page(k, &page);
             if (!keyed_fits(k, &page, plan_key_count(k->plan), err) ||
                 !add_page(k, l, &page, err) || !keyed_flush(k, err))
                 return false;

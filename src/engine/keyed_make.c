@@ -113,6 +113,7 @@ static bool page_rows_through(struct keyed *k, struct fetched_rows *rows, const 
     while (pager && !k->fetched_full) {
         if (cql_pager_next(pager, &page, err)) {
             first_us = first_us ? first_us : page.read_at_us;
+            keyed_note_page(k, &page);
             if (!add_page(k, rows, &page, err))
                 return false;
         } else if (err->kind == ERR_NONE) {

@@ -135,6 +135,7 @@ struct keyed {
     size_t other_answer_bytes;
     const struct plan *ranges_plan; /* whose are: */
     struct keyed_range *ranges;     /* one for each of its reads; NULL: none yet */
+    uint64_t rows_owed; /* read, and not yet told to o.limit */
     struct elastic_bulk bulk;
     struct doc **bulk_docs; /* for each item */
     int64_t oldest_us;      /* T of the oldest of them */
@@ -173,6 +174,11 @@ void keyed_tell(struct keyed_result *r, const char *reason, const char *text);
 void keyed_settle(struct keyed *k, struct doc *d, enum doc_state state);
 void keyed_fail(struct keyed *k, struct doc *d, const char *reason, const char *text);
 
+/* Every page that was read is told: rows of all kinds of reads count for o.limit. */
+void keyed_note_page(struct keyed *k, const struct page *page);
+/* Waits until more rows may be read. Before reads, never behind them: what was read grows old.
+ * False: ERR_CANCEL. */
+bool keyed_pay_rows(struct keyed *k, struct err *err);
 /* ERR_USER unless these are the plan's columns (or those of its key): the table changed. */
 bool keyed_fits(struct keyed *k, const struct page *page, uint16_t columns, struct err *err);
 /* All reads are answered, or a fatal err. As many wait at once as answers of the size seen

@@ -252,6 +252,7 @@ static bool read_pages(struct keyed *k, struct reading *r, struct scan *scan, st
 
     for (;;) {
         if (scan_next(scan, &page, err)) {
+            keyed_note_page(k, &page.page);
             if (!take_page(k, r, &page.page, err))
                 return false;
             if (k->fetched_full)

@@ -43,6 +43,19 @@ static size_t reads_at_once(size_t lately)
     return n < 1 ? 1 : n < READS_IN_FLIGHT ? n : READS_IN_FLIGHT;
 }
 
+void keyed_note_page(struct keyed *k, const struct page *page)
+{
+    k->rows_owed += page->row_count;
+}
+
+bool keyed_pay_rows(struct keyed *k, struct err *err)
+{
+    uint64_t rows = k->rows_owed;
+
+    k->rows_owed = 0;
+    return !k->o.limit || limit_read(k->o.limit, rows, err);
+}
+
 void keyed_note_answer(size_t *lately, size_t bytes)
 {
     if (bytes >= *lately)
@@ -98,6 +111,7 @@ static bool read_some(struct keyed *k, struct read *reads, size_t count, size_t 
         struct err why = {0};
         if (cql_take(k->session, tickets[i], &page, &why)) {
             keyed_note_answer(lately, page.rows.n);
+            keyed_note_page(k, &page);
             if (fatal.kind == ERR_NONE && taker(k, of[i], &page, NULL, &fatal))
                 of[i]->done = true;
         } else if (why.kind == ERR_REJECT) {

@@ -167,7 +167,10 @@ static bool read_range(struct search *s, struct cql_session *session, const stru
     for (;;) {
         if (cancel_level(s->k->o.cancel) > 0)
             return err_set(err, ERR_CANCEL, "stopped on request");
+        if (!keyed_pay_rows(s->k, err))
+            return false;
         if (scan_next(scan, &page, err)) {
+            keyed_note_page(s->k, &page.page);
             if (!take_page(s, &page.page, err))
                 return false;
         } else if (err->kind == ERR_NONE) {

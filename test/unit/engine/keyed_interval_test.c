@@ -13,6 +13,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #include "../mapping/tables.h"
 #include "base/text.h"
@@ -153,6 +154,7 @@ static void expect_equal(void)
 static struct {
     unsigned mget, bulk, range, range_keys, group, group_keys, single, single_keys;
 } count;
+static uint64_t rows_given; /* by all reads */
 static void (*hook)(const char *step, unsigned n);
 static enum err_kind (*read_fault)(const char *step, unsigned n);
 static bool refuse_groups;
@@ -422,6 +424,7 @@ static bool page_of(struct asked *t, struct page *page, struct err *err)
         }
         add_row(t, &rows[i]);
         page->row_count++;
+        rows_given++;
     }
     /* The next page goes on behind this one's last row. */
     for (size_t i = 0, left = page->row_count; left; i++)
@@ -538,6 +541,7 @@ static struct mapping *mapping;
 static struct schema *schema;
 static struct plan *plan;
 static struct keyed *keyed;
+static struct limit *limit; /* of rows read; NULL: none */
 static struct keyed_result sum;
 static size_t memory_bytes;
 static const char *const urls[] = {"http://one:9200", NULL};
@@ -568,6 +572,7 @@ static void open_keyed(void)
     struct keyed_options o = {.elastic = &elastic,
                               .plans = plans,
                               .clock = &test_clock,
+                              .limit = limit,
                               .missing = KEYED_KEEP,
                               .retry_budget_ms = 60000,
                               .memory_bytes = memory_bytes};
@@ -761,6 +766,45 @@ static void few_left_are_read_by_themselves(void **state)
     assert_int_equal(count.range, 1);
     assert_int_equal(count.range_keys, 0);
     assert_int_equal(count.single_keys, 3);
+}
+
+static int64_t limit_us;
+static int64_t look_us(void *ctx)
+{
+    (void)ctx;
+    return limit_us += 10000;
+}
+
+/* Rows and keys alike; what was read last is paid for before the next reads. */
+static void rows_per_second(void **state)
+{
+    static struct clock clock = {.wall_us = look_us, .mono_us = look_us};
+    struct cancel never = {0};
+    int pipe_fds[2];
+
+    assert_int_equal(pipe(pipe_fds), 0);
+    assert_int_equal(write(pipe_fds[1], "x", 1), 1);
+    never.fd = pipe_fds[0]; /* readable: nobody really waits */
+    close_keyed();
+    limit = limit_new(&(struct limit_options){.clock = &clock,
+                                              .cancel = &never,
+                                              .requests = 1,
+                                              .body_bytes = 1 << 20,
+                                              .reads_per_s = 100});
+    open_keyed();
+    fill(150, 1);
+    rows_given = 0;
+    int64_t begin_us = limit_us;
+    for (int i = 0; i < 6; i++)
+        assert_int_equal(sync_pages(1000), 150);
+    expect_equal();
+    assert_in_range(rows_given, 7 * 150, 7 * 150 + 50);
+    assert_in_range(limit_us - begin_us, (rows_given - 2 * 150) * 10000, rows_given * 10000);
+    teardown(state);
+    limit_free(TAKE(limit));
+    close(pipe_fds[0]);
+    close(pipe_fds[1]);
+    setup_flat(state);
 }
 
 /* ---- changes between the keys and their rows */
@@ -1124,6 +1168,7 @@ int main(void)
         T(wide_partitions_by_name),
         T(parts_of_partitions),
         F(few_left_are_read_by_themselves),
+        F(rows_per_second),
         T(gone_and_new_rows),
         T(created_and_its_row_deleted),
         T(losers_are_read_again),
