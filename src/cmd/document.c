@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/log.h"
 #include "cmd/connect.h"
 
 static bool ends_with(const char *text, const char *end)
@@ -159,6 +160,22 @@ bool document_open(struct document *d, const struct config *c, struct cql_cluste
                             "has no meaning with --mapping, which has source.columns");
     return document_load(d, c, *file, err) && document_compile(d, c, cluster, err) &&
            document_sample(d, c, err);
+}
+
+bool document_type_is_ignored(const struct document *d, const struct elastic_version *v)
+{
+    const char *type = plan_type(d->plan);
+    bool has_types = v->known && !v->opensearch && v->major < 7;
+
+    return type && strcmp(type, "_doc") != 0 && !has_types;
+}
+
+void document_warn_type(const struct document *d, const struct elastic_version *v)
+{
+    if (document_type_is_ignored(d, v))
+        LOG(LOG_WARN, "type_ignored", F_STR("mapping", d->mapping->path),
+            F_STR("type", plan_type(d->plan)), F_STR("server", v->text),
+            F_STR("why", "types are of Elasticsearch 6; later ones have none"));
 }
 
 void document_fini(struct document *d)

@@ -36,4 +36,8 @@ bool document_load(struct document *d, const struct config *c, const char *name,
 /* Finds the table, and compiles the plan against it. ERR_USER, or as cql_schema_load(). */
 bool document_compile(struct document *d, const struct config *c, struct cql_cluster *cluster,
                       struct err *err);
+/* The mapping names a type, and this server has none but _doc: Elasticsearch 7 and later. */
+bool document_type_is_ignored(const struct document *d, const struct elastic_version *v);
+/* An event, where it is. */
+void document_warn_type(const struct document *d, const struct elastic_version *v);
 void document_fini(struct document *d);

@@ -316,6 +316,10 @@ static bool look_at_server(struct preview *p)
         return failed(p, "elasticsearch", &err);
     line(p, "elasticsearch", PREVIEW_OK, "%s %s",
          p->server.opensearch ? "OpenSearch" : "Elasticsearch", p->server.text);
+    if (p->d.doc.plan && document_type_is_ignored(&p->d.doc, &p->server))
+        line(p, "type", PREVIEW_NOTE,
+             "%s is of Elasticsearch 6; this server has no types, and it is ignored",
+             plan_type(p->d.doc.plan));
     return true;
 }
 

@@ -79,18 +79,22 @@ static bool open_guard(struct serve_types *t, const struct config *c, struct ela
 /* What an operator has wrong is said now, not by the first call. */
 static bool check_all(struct serve_types *t, const struct config *c, struct err *err)
 {
+    struct elastic_version server;
     AUTO(keyed) struct keyed *k = keyed_open(&t->keyed, err);
 
     if (!k || !keyed_check(k, err))
         return false;
     AUTO(elastic) struct elastic *e = elastic_new(t->keyed.elastic, err);
-    for (size_t i = 0; e && i < t->count; i++) {
+    if (!e || !elastic_identify(e, &server, err))
+        return false;
+    for (size_t i = 0; i < t->count; i++) {
         enum mapping_versioning v = plan_versioning(t->plans[i]);
+        document_warn_type(&t->docs[i], &server);
         if ((v == VERSIONING_READ_TIME || v == VERSIONING_WRITE_TIME) &&
             !open_guard(t, c, e, i, err))
             return false;
     }
-    return e != NULL;
+    return true;
 }
 
 bool serve_types_open(struct serve_types *t, const struct config *c,

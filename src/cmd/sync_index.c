@@ -154,6 +154,7 @@ static bool open_index(struct direct_sync *d, struct err *err)
         !elastic_index_look(d->admin, name, &d->index, &exists, err))
         return false;
     LOG(LOG_INFO, "elastic", F_STR("server", version.text), F_STR("index", name));
+    document_warn_type(&d->doc, &version);
     if (exists)
         return check_index(d, err);
     return err_set(err, ERR_USER,

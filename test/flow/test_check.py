@@ -46,6 +46,22 @@ def test_all_is_well(direct):
          r"^ok +cassandra", r"^- +rights", code=0)
 
 
+@pytest.mark.parametrize("version,type_,ignored", [("6.8.23", "thing", False), ("7.17.0", "thing", True), ("7.17.0", "_doc", False), ("8.1.0", None, False)])
+def test_a_type_where_there_are_none(program, make_ring, version, type_, ignored):
+    """It is of Elasticsearch 6: check says so, and a sync and a server at their start, once."""
+    with peer_http.Elastic(version=version) as elastic:
+        elastic.stop()
+        direct = Direct(program, make_ring(page_rows=10), elastic)
+        mapping = program.file("typed.yaml", "object: item\nsource: {table: items}\nversioning: sequence\ntarget: {index: items%s}\n" % (
+            f", type: {type_}" if type_ else ""))
+        args = ["--mapping", mapping, "--elastic-url", elastic.url, *cass(direct.ring)]
+        r = program.run("check", *args, "--json")
+        notes = [line["text"] for line in rows_of(r.out) if line["check"] == "type"]
+        assert r.code == 0 and len(notes) == ignored and (not ignored or notes[0].startswith("thing is of Elasticsearch 6")), r
+        r = program.run("sync", *args)
+        assert r.code == 0 and r.err.count("event=type_ignored") == ignored, r
+
+
 def test_there_is_no_index(direct):
     result, text = check(direct, index="other", code=2)["index"]
     assert result == "fail" and "cass2es init shop.items --index other --create" in text

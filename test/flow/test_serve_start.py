@@ -107,6 +107,14 @@ def test_a_profile_that_is_not_there(serve):  # noqa: F811
     assert "sunbird/batsh.yaml" in text, text
 
 
+def test_a_type_where_there_are_none(serve, program):  # noqa: F811
+    """Said once, by the mapping that names one."""
+    mapping = program.file("typed.yaml", "object: place\nsource: {keyspace: sunbird, table: location}\ntarget: {index: location, type: place}\n")
+    serve.start(mappings=("sunbird/batch", mapping))
+    lines = [line for line in serve.stop().err.splitlines() if "event=type_ignored" in line]
+    assert len(lines) == 1 and "type=place" in lines[0] and "typed.yaml" in lines[0], lines
+
+
 def test_the_same_type_twice(serve, program):  # noqa: F811
     text = serve.fails(mappings=["sunbird/batch", program.file("my.yaml", BATCH)], code=2)
     assert "my.yaml:1:9" in text and "object type batch" in text, text
