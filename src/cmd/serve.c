@@ -217,7 +217,7 @@ static bool read_types(struct serve *s, struct err *err)
     struct keyed_options keyed = keyed_options(s);
     struct serve_types *t = serve_types_load(s->config, err);
 
-    if (t && serve_types_open(t, s->config, &keyed, err)) {
+    if (t && serve_types_open(t, s->config, s->journal, run_id(s->run), &keyed, err)) {
         take_types(s, t);
         return true;
     }

@@ -4,6 +4,7 @@
 
 #include "base/log.h"
 #include "base/text.h"
+#include "cmd/versioning.h"
 #include "engine/direct.h"
 #include "engine/retry.h"
 #include "serve/calls.h"
@@ -134,10 +135,14 @@ static struct guard *open_guard(struct serve_table *t, const struct serve_types 
 {
     AUTO(elastic) struct elastic *e = elastic_new(types->keyed.elastic, err);
     struct elastic_version version;
+    struct elastic_origin origin;
     struct elastic_index index;
     bool exists;
 
     if (!e || !elastic_identify(e, &version, err) ||
+        !versioning_check(t->o.journal, e, plan, t->o.config->sync.change_versioning, &origin,
+                          err) ||
+        !versioning_note(t->o.journal, &origin, plan, t->run_id, err) ||
         !elastic_index_look(e, plan_index(plan), &index, &exists, err))
         return NULL;
     if (!exists && !elastic_check_index(e, plan_index(plan), err))

@@ -2,6 +2,8 @@
 
 #include <string.h>
 
+#include "cmd/versioning.h"
+
 struct serve_types *serve_types_ref(struct serve_types *t)
 {
     atomic_fetch_add(&t->refs, 1);
@@ -76,29 +78,42 @@ static bool open_guard(struct serve_types *t, const struct config *c, struct ela
     return t->guards[i] && guard_check_clock(t->guards[i], t->keyed.cluster, err);
 }
 
-/* What an operator has wrong is said now, not by the first call. */
-static bool check_all(struct serve_types *t, const struct config *c, struct err *err)
+static bool look_at(struct serve_types *t, const struct config *c, struct journal *journal,
+                    struct elastic *e, size_t i, struct elastic_origin *index, struct err *err)
 {
-    struct elastic_version server;
+    enum mapping_versioning v = plan_versioning(t->plans[i]);
+
+    return versioning_check(journal, e, t->plans[i], c->sync.change_versioning, index, err) &&
+           ((v != VERSIONING_READ_TIME && v != VERSIONING_WRITE_TIME) ||
+            open_guard(t, c, e, i, err));
+}
+
+/* What an operator has wrong is said now, not by the first call; nothing is noted before all is
+ * well. */
+static bool check_all(struct serve_types *t, const struct config *c, struct journal *journal,
+                      const char *run, struct err *err)
+{
     AUTO(keyed) struct keyed *k = keyed_open(&t->keyed, err);
+    struct elastic_origin *indices;
+    struct elastic_version version;
 
     if (!k || !keyed_check(k, err))
         return false;
     AUTO(elastic) struct elastic *e = elastic_new(t->keyed.elastic, err);
-    if (!e || !elastic_identify(e, &server, err))
-        return false;
-    for (size_t i = 0; i < t->count; i++) {
-        enum mapping_versioning v = plan_versioning(t->plans[i]);
-        document_warn_type(&t->docs[i], &server);
-        if ((v == VERSIONING_READ_TIME || v == VERSIONING_WRITE_TIME) &&
-            !open_guard(t, c, e, i, err))
-            return false;
+    bool ok = e && elastic_identify(e, &version, err);
+    indices = xalloc(MAX_MAPPINGS * sizeof *indices);
+    for (size_t i = 0; ok && i < t->count; i++) {
+        document_warn_type(&t->docs[i], &version);
+        ok = look_at(t, c, journal, e, i, &indices[i], err);
     }
-    return true;
+    for (size_t i = 0; ok && i < t->count; i++)
+        ok = versioning_note(journal, &indices[i], t->plans[i], run, err);
+    free(indices);
+    return ok;
 }
 
-bool serve_types_open(struct serve_types *t, const struct config *c,
-                      const struct keyed_options *keyed, struct err *err)
+bool serve_types_open(struct serve_types *t, const struct config *c, struct journal *journal,
+                      const char *run, const struct keyed_options *keyed, struct err *err)
 {
     for (size_t i = 0; i < t->count; i++) {
         if (!document_compile(&t->docs[i], c, keyed->cluster, err))
@@ -108,7 +123,7 @@ bool serve_types_open(struct serve_types *t, const struct config *c,
     t->keyed = *keyed;
     t->keyed.plans = t->plans;
     t->keyed.guards = t->guards;
-    return check_all(t, c, err);
+    return check_all(t, c, journal, run, err);
 }
 
 const struct plan *serve_types_plan(const struct serve_types *t, const char *object_type)

@@ -11,6 +11,7 @@
 #include "cmd/document.h"
 #include "engine/guard.h"
 #include "engine/keyed.h"
+#include "journal/journal.h"
 
 enum { MAX_MAPPINGS = 64 };
 
@@ -25,10 +26,13 @@ struct serve_types {
 
 /* The mapping files are read, and fit each other; nothing is connected. */
 struct serve_types *serve_types_load(const struct config *c, struct err *err);
-/* Compiles them against the live tables, and looks at Cassandra and the indices. keyed: what all
- * sets have in common. */
-bool serve_types_open(struct serve_types *t, const struct config *c,
-                      const struct keyed_options *keyed, struct err *err);
+/*
+ * Compiles them against the live tables, and looks at Cassandra and the indices. An index that was
+ * written in another mode is refused; else it is noted as this run's.
+ *   keyed  what all sets have in common
+ */
+bool serve_types_open(struct serve_types *t, const struct config *c, struct journal *journal,
+                      const char *run, const struct keyed_options *keyed, struct err *err);
 struct serve_types *serve_types_ref(struct serve_types *t);
 void serve_types_put(struct serve_types *t); /* NULL: nothing */
 /* NULL: not served. */

@@ -10,8 +10,8 @@
 #include "cmd/connect.h"
 #include "cmd/sync_columns.h"
 #include "cmd/sync_index.h"
+#include "cmd/versioning.h"
 #include "engine/direct.h"
-#include "sink/elastic_ask.h"
 
 enum { LOOK_MS = 100 };
 
@@ -163,41 +163,28 @@ static bool open_index(struct direct_sync *d, struct err *err)
                    name, d->doc.schema->keyspace, d->doc.schema->table, name);
 }
 
-/* What earlier runs did counts more than what the index was made for: somebody has decided. */
-static bool check_versioning(struct direct_sync *d, const char *uuid, struct err *err)
+static bool check_versioning(struct direct_sync *d, struct elastic_origin *index, struct err *err)
 {
-    const char *mode = mapping_versioning_word(plan_versioning(d->doc.plan));
-    AUTO_STR char *noted = NULL;
-
-    if (d->s->journal && !journal_target(d->s->journal, uuid, &noted, err))
-        return false;
-    const char *known = noted ? noted : d->index.versioning;
-    if (!known[0] || !strcmp(known, mode) || d->s->config->sync.change_versioning)
-        return true;
-    return err_set(err, ERR_USER,
-                   "index %s %s versioning %s, this run would use %s, and their versions can't be "
-                   "compared: take a new index, or, when no run under %s is at work any more, "
-                   "--change-versioning (documents whose versions are later stay as they are)",
-                   d->index.name, noted ? "was written under" : "was made for", known, mode, known);
+    return versioning_check(d->s->journal, d->admin, d->doc.plan,
+                            d->s->config->sync.change_versioning, index, err);
 }
 
 bool direct_sync_check_versioning(struct direct_sync *d, struct err *err)
 {
-    char uuid[ELASTIC_UUID_BYTES];
+    struct elastic_origin index;
 
-    return elastic_index_uuid(d->admin, d->index.name, uuid, err) && check_versioning(d, uuid, err);
+    return check_versioning(d, &index, err);
 }
 
 bool direct_sync_begin(struct direct_sync *d, const char *more_identity, struct err *err)
 {
-    const char *mode = mapping_versioning_word(plan_versioning(d->doc.plan));
-    char uuid[ELASTIC_UUID_BYTES];
+    struct elastic_origin index;
 
     if (!d->s->journal)
         d->s->journal = connect_journal(d->s->config, d->s->ctx, false, err);
-    return d->s->journal && elastic_index_uuid(d->admin, d->index.name, uuid, err) &&
-           check_versioning(d, uuid, err) && (d->s->run || sync_begin(d->s, more_identity, err)) &&
-           journal_note_target(d->s->journal, uuid, mode, d->s->id, err);
+    return d->s->journal && check_versioning(d, &index, err) &&
+           (d->s->run || sync_begin(d->s, more_identity, err)) &&
+           versioning_note(d->s->journal, &index, d->doc.plan, d->s->id, err);
 }
 
 char *direct_sync_identity(const struct direct_sync *d)

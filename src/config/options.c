@@ -339,7 +339,7 @@ const struct option config_options[] = {
     },
     {
         .name = "sync.change_versioning", .flag = "change-versioning",
-        FIELD(OPT_BOOL, sync.change_versioning), .commands = FOR_SYNC | FOR_FAILURES, .flag_only = true,
+        FIELD(OPT_BOOL, sync.change_versioning), .commands = FOR_SYNC | FOR_SERVE | FOR_FAILURES, .flag_only = true,
         .help = "Go on although the index was written under another versioning so far.",
     },
     {

@@ -26,13 +26,17 @@ static uint64_t count_of(const struct json *v)
     return text_to_i64(v->text, 0, INT64_MAX, &n) ? (uint64_t)n : 0;
 }
 
-bool elastic_index_uuid(struct elastic *e, const char *name, char out[ELASTIC_UUID_BYTES],
-                        struct err *err)
+bool elastic_index_origin(struct elastic *e, const char *name, struct elastic_origin *out,
+                          struct err *err)
 {
     char path[ELASTIC_PATH_BYTES];
     struct http_answer a;
 
-    elastic_index_path(path, sizeof path, name, "/_settings?filter_path=*.settings.index.uuid");
+    elastic_index_path(path, sizeof path, name,
+                       elastic_has_types(e) ? "?include_type_name=false&" : "?");
+    size_t n = strlen(path);
+    snprintf(path + n, sizeof path - n,
+             "filter_path=*.settings.index.uuid,*.mappings._meta.cass2es");
     if (!elastic_get(e, path, &a, err))
         return false;
     if (a.status == 404)
@@ -40,11 +44,14 @@ bool elastic_index_uuid(struct elastic *e, const char *name, char out[ELASTIC_UU
     if (a.status != 200)
         return elastic_fail(e, &a, a.status >= 500 ? ERR_RETRY : ERR_USER, err);
     const struct json *root = tree(e, &a, NULL);
-    const struct json *index =
-        root && root->first ? json_get(json_get(root->first, "settings"), "index") : NULL;
-    struct slice uuid = json_get_string(index, "uuid");
-    /* A gateway that hides it leaves the name. */
-    elastic_copy_text(out, ELASTIC_UUID_BYTES, uuid.n ? uuid : slice_str(name));
+    const struct json *one = root ? root->first : NULL;
+    struct slice uuid = json_get_string(json_get(json_get(one, "settings"), "index"), "uuid");
+    struct slice versioning = json_get_string(
+        json_get(json_get(json_get(one, "mappings"), "_meta"), "cass2es"), "versioning");
+    elastic_copy_text(out->name, sizeof out->name, one ? one->key : slice_str(name));
+    elastic_copy_text(out->uuid, sizeof out->uuid, uuid.n ? uuid : slice_str(out->name));
+    elastic_copy_text(out->versioning, sizeof out->versioning,
+                      versioning.p ? versioning : slice_str(""));
     return true;
 }
 

@@ -6,11 +6,15 @@
 #pragma once
 #include "sink/elastic.h"
 
-enum { ELASTIC_UUID_BYTES = 64 };
-
-/* Of an index, by its own name: another one when it is made anew. */
-bool elastic_index_uuid(struct elastic *e, const char *name, char out[ELASTIC_UUID_BYTES],
-                        struct err *err);
+/* Which index it is, and what it was made for. */
+struct elastic_origin {
+    char name[256];      /* the one behind an alias */
+    char uuid[64];       /* another one when it is made anew; where it is hidden: the name */
+    char versioning[16]; /* _meta.cass2es.versioning; "": not said */
+};
+/* In one request that wants no right but to look at the index. */
+bool elastic_index_origin(struct elastic *e, const char *name, struct elastic_origin *out,
+                          struct err *err);
 /* The whole mapping, `dynamic` and all; NULL: it has none. Lives in mem. */
 bool elastic_index_mappings(struct elastic *e, const char *name, struct arena *mem,
                             const struct json **mappings, struct err *err);

@@ -1,9 +1,11 @@
 """serve with mappings that write with versions, between scripted peers; the same against real servers: test/live/test_order.py."""
+import signal
 import time
 
 import peer_http
 import pytest
-from serving import cassandra, elastic, location, locations, on_step, serve  # noqa: F401
+from flow import says
+from serving import PATHS, batches, cassandra, elastic, location, locations, on_step, serve  # noqa: F401
 
 HOUR_US = 3600 * 1000000
 
@@ -116,3 +118,61 @@ def test_preserve_needs_a_look(serve, mapping):  # noqa: F811
     path = mapping("read_time")
     path.write_text(path.read_text() + "preserve: [own]\n")
     assert "preserve needs versioning: sequence" in serve.fails(mappings=(path,), code=2)
+
+
+# ---- the mode of an index is remembered
+
+WAS = "index location was written under versioning read_time, this run would use sequence"
+
+
+def test_an_index_of_another_mode_is_refused_at_the_start(serve, cassandra, program, mapping):  # noqa: F811
+    locations(cassandra, "l1")
+    flags = ["--cassandra-hosts", cassandra.address, "--cassandra-port", cassandra.port, "--elastic-url", serve.elastic.url]
+    says(program.run("sync", "--mapping", mapping("read_time"), *flags), code=0)
+    text = serve.fails(mappings=(mapping("sequence"),), code=2)
+    assert WAS in text and "--change-versioning" in text, text
+    serve.start("--change-versioning", mappings=(mapping("sequence"),))
+    assert serve.sync("location", ["l1"])["esSyncResponse"] == {"l1": True}
+    serve.stop()
+    start(serve, mapping("sequence"))
+    serve.stop()
+    said = program.run("sync", "--mapping", mapping("read_time"), "--fresh", *flags)
+    says(said, "index location was written under versioning sequence", code=2)
+
+
+def test_what_the_index_was_made_for(serve, elastic, mapping):  # noqa: F811
+    elastic.meta["location"]["mappings"]["_meta"] = {"cass2es": {"versioning": "read_time"}}
+    text = serve.fails(mappings=(mapping("sequence"),), code=2)
+    assert "index location was made for versioning read_time" in text, text
+    start(serve, mapping("read_time"))
+
+
+def test_a_reload_to_another_mode_is_refused(serve, cassandra, elastic, mapping):  # noqa: F811
+    """The old mapping stays at work, and its mode the index's."""
+    locations(cassandra, "l1")
+    path = mapping("read_time")
+    start(serve, path)
+    mapping("sequence")
+    serve.server.signal(signal.SIGHUP)
+    serve.server.expect("event=reload_failed")
+    assert WAS in serve.server.err()
+    assert serve.sync("location", ["l1"])["esSyncResponse"] == {"l1": True}
+    assert elastic.indices["location"]["l1"]["_version"] > HOUR_US, "a time, not a count"
+    mapping("read_time")
+    serve.server.signal(signal.SIGHUP)
+    serve.until(lambda: serve.metrics()["reloads_total"] == 1)
+
+
+def test_a_whole_table_of_an_index_made_anew_for_another_mode(serve, elastic, cassandra, mapping, program):  # noqa: F811
+    """The server looked at its start; the index is another one when the table is asked for."""
+    batches(cassandra, ("c1", "b1"))
+    path = program.file("b.yaml", 'object: batch\nsource: {keyspace: sunbird_courses, table: course_batch}\n'
+                        'target: {index: course-batch, id: "{batchid}"}\nversioning: sequence\n')
+    serve.start("--whole-table", "allow", mappings=(path,))
+    elastic.meta["course-batch"]["settings"]["uuid"] = "another"
+    elastic.meta["course-batch"]["mappings"]["_meta"] = {"cass2es": {"versioning": "read_time"}}
+    name = serve.call("batch", []).headers["X-Cass2es-Run"]
+    serve.until(lambda: serve.http("GET", PATHS[0] + "/runs/" + name).result["state"] == "done")
+    summary = serve.http("GET", PATHS[0] + "/runs/" + name).result["summary"]
+    assert summary["exit_code"] == 2 and "was made for versioning read_time" in summary["error"], summary
+    assert serve.docs("batch") == {}
