@@ -18,6 +18,7 @@
 #include "cmd/connect.h"
 #include "cmd/failures.h"
 #include "cmd/hints.h"
+#include "cmd/serve_table.h"
 #include "cmd/sync_index.h"
 #include "config/load.h"
 #include "engine/brake.h"
@@ -606,10 +607,15 @@ static bool ids_to_api(struct again *a, struct err *err)
 /* ---- all of it ---------------------------------------------------------------------------------
  */
 
+static bool is_scan_of_server(const struct failed_run *run)
+{
+    return strcmp(run->command, SERVE_TABLE_COMMAND) == 0;
+}
+
 static bool check_kind(struct again *a, struct err *err)
 {
     a->served = strcmp(a->run->command, "serve") == 0;
-    if (!a->served && strcmp(a->run->command, "sync") != 0)
+    if (!a->served && !is_scan_of_server(a->run) && strcmp(a->run->command, "sync") != 0)
         return err_set(err, ERR_USER, "%s is a run of %s: give the run that it was a retry of",
                        a->run->id, a->run->command);
     if (a->of->sync.to)
@@ -644,7 +650,8 @@ bool failures_retry(const struct config *config, struct context *ctx, struct jou
         return config_fault(config, "sync.limit", err, "is for failures show");
     arena_init(&mem, 16 << 20);
     const struct json *params = old_params(&a, &mem, err);
-    a.keys_of_scan = params && !json_get(params, "ids.file") && strcmp(run->command, "sync") == 0;
+    a.keys_of_scan = is_scan_of_server(run) ||
+                     (params && !json_get(params, "ids.file") && strcmp(run->command, "sync") == 0);
     bool ok = params && load_settings(&a, false, err) && check_kind(&a, err) &&
               journal_each_failure(journal, run->id, select_one, &a, err);
     if (ok && !a.ids && !a.ranges && !a.left_out)

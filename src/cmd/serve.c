@@ -29,7 +29,7 @@ enum {
     PROBE_MS = 1000,       /* is Elasticsearch there? per address */
     PROBE_EVERY_MS = 2000, /* is Cassandra? */
     TICK_MS = 500,
-    PRUNE_MS = 3600000,
+    PRUNE_MS = 300000,
     GRACE_LOOK_MS = 20,
 };
 
@@ -251,19 +251,26 @@ static void reload(struct serve *s)
     refresh_keys(s, true);
 }
 
-/* Calls of long ago are forgotten, at the start and every hour. */
+/* Calls and failures of long ago are forgotten, at the start and now and then: the run is one for
+ * the server's life, and the journal must not grow as long. */
 static void prune(struct serve *s)
 {
+    const struct config *c = s->config;
     int64_t now_ms = clock_mono_ms(&s->ctx->clock);
+    int64_t keep_s = c->run.keep_runs_ms / 1000;
+    uint64_t keep = (uint64_t)c->serve.keep_ids;
+    uint64_t failures = 0;
     struct err err = {0};
 
     if (s->pruned_ms && now_ms < s->pruned_ms + PRUNE_MS)
         return;
     s->pruned_ms = now_ms;
-    int64_t keep_s = s->config->run.keep_runs_ms / 1000;
     if (!journal_prune(s->journal, keep_s, &err) ||
-        !journal_prune_calls(s->journal, keep_s, (uint64_t)s->config->serve.keep_ids, &err))
+        !journal_prune_calls(s->journal, keep_s, keep, &err) ||
+        !run_prune_failures(s->run, keep_s, keep, &failures, &err))
         LOG(LOG_WARN, "journal_not_pruned", F_STR("error", err.text));
+    if (failures)
+        LOG(LOG_INFO, "failures_forgotten", F_INT("failures", (int64_t)failures));
 }
 
 static void count_scans(struct serve *s)

@@ -14,7 +14,6 @@ enum {
     MEMORY_BYTES = 24 << 20,
     LOOK_MS = 100,
 };
-static const char COMMAND[] = "serve-table";
 /* It was accepted: no time without a server ends it. */
 static const int64_t PATIENCE_MS = INT64_C(1000) * 86400 * 365;
 
@@ -36,21 +35,50 @@ struct serve_table {
 
 /* ---- its run ---- */
 
-static bool begin_run(struct serve_table *t, const struct plan *plan, bool fresh, bool *resumed,
+/* What a client is told it is, and the settings that `failures retry` needs: those of the server,
+ * but with one mapping. */
+static void add_params(const struct serve_table *t, const struct document *doc, struct buf *out)
+{
+    const struct schema *s = plan_schema(doc->plan);
+    struct arena mem;
+    struct err err;
+    struct buf all;
+
+    buf_init(&all, 1 << 20);
+    config_params_json(t->o.config, FOR_SERVE, &all);
+    arena_init(&mem, 16 << 20);
+    const struct json *settings = json_parse(buf_slice(&all), &mem, &err);
+    ensure(settings);
+    buf_add_str(out, "{\"object_type\":");
+    json_add_string(out, slice_str(plan_object(doc->plan)));
+    buf_printf(out, ",\"table\":\"%s.%s\",\"index\":\"%s\",\"mapping.files\":", s->keyspace,
+               s->table, plan_index(doc->plan));
+    json_add_string(out, slice_str(doc->mapping->path));
+    json_each (setting, settings) {
+        if (slice_is(setting->key, "mapping.files"))
+            continue;
+        buf_add_byte(out, ',');
+        json_add_string(out, setting->key);
+        buf_add_byte(out, ':');
+        json_write(out, setting);
+    }
+    buf_add_byte(out, '}');
+    arena_fini(&mem);
+    buf_fini(&all);
+}
+
+static bool begin_run(struct serve_table *t, const struct document *doc, bool fresh, bool *resumed,
                       struct err *err)
 {
-    const struct schema *s = plan_schema(plan);
-    AUTO_STR char *identity = xsprintf("type=%s\ntable=%s.%s\nindex=%s\n", plan_object(plan),
-                                       s->keyspace, s->table, plan_index(plan));
+    const struct schema *s = plan_schema(doc->plan);
+    AUTO_STR char *identity = xsprintf("type=%s\ntable=%s.%s\nindex=%s\n", plan_object(doc->plan),
+                                       s->keyspace, s->table, plan_index(doc->plan));
     struct buf params;
 
-    buf_init(&params, 1 << 20);
-    buf_add_str(&params, "{\"object_type\":");
-    json_add_string(&params, slice_str(plan_object(plan)));
-    buf_printf(&params, ",\"table\":\"%s.%s\",\"index\":\"%s\"}", s->keyspace, s->table,
-               plan_index(plan));
+    buf_init(&params, 2 << 20);
+    add_params(t, doc, &params);
     t->run = run_begin(t->o.journal,
-                       &(struct run_spec){.command = COMMAND,
+                       &(struct run_spec){.command = SERVE_TABLE_COMMAND,
                                           .identity = identity,
                                           .params = buf_cstr(&params),
                                           .resumable = true,
@@ -60,7 +88,7 @@ static bool begin_run(struct serve_table *t, const struct plan *plan, bool fresh
     if (!t->run)
         return false;
     snprintf(t->run_id, sizeof t->run_id, "%s", run_id(t->run));
-    snprintf(t->type, sizeof t->type, "%s", plan_object(plan));
+    snprintf(t->type, sizeof t->type, "%s", plan_object(doc->plan));
     t->started_us = run_started_us(t->run);
     t->progress = (struct direct_progress){0};
     return true;
@@ -231,7 +259,7 @@ static void *table_main(void *arg)
 
 /* ---- begin and end ---- */
 
-static bool start_locked(struct serve_table *t, const struct plan *plan, bool fresh,
+static bool start_locked(struct serve_table *t, const struct document *doc, bool fresh,
                          struct err *err)
 {
     bool resumed;
@@ -239,7 +267,7 @@ static bool start_locked(struct serve_table *t, const struct plan *plan, bool fr
     if (t->started)
         pthread_join(t->thread, NULL);
     t->started = false;
-    if (!begin_run(t, plan, fresh, &resumed, err))
+    if (!begin_run(t, doc, fresh, &resumed, err))
         return false;
     int rc = pthread_create(&t->thread, NULL, table_main, t);
     if (rc != 0) {
@@ -258,17 +286,17 @@ enum server_table serve_table_begin(struct serve_table *t, const char *type,
                                     char run[WORK_ID_BYTES], struct err *err)
 {
     struct serve_types *types = serve_current_get(t->o.current);
-    const struct plan *plan = serve_types_plan(types, type);
+    const struct document *doc = serve_types_document(types, type);
     enum server_table taken = TABLE_NOT_KEPT;
 
-    if (!plan)
+    if (!doc)
         err_set(err, ERR_USER, "no mapping for object type %s", type);
     pthread_mutex_lock(&t->lock);
     if (t->stopping)
         taken = TABLE_STOPPING;
     else if (t->busy)
         taken = TABLE_BUSY;
-    else if (plan && start_locked(t, plan, true, err))
+    else if (doc && start_locked(t, doc, true, err))
         taken = TABLE_TAKEN;
     if (taken == TABLE_TAKEN)
         snprintf(run, WORK_ID_BYTES, "%s", t->run_id);
@@ -289,11 +317,11 @@ static bool look_for_left(void *ctx, const struct run_info *info)
     struct arena mem;
     struct err err;
 
-    if (strcmp(info->command, COMMAND) != 0)
+    if (strcmp(info->command, SERVE_TABLE_COMMAND) != 0)
         return true;
     l->found = true;
     l->unfinished = info->state != RUN_FINISHED;
-    arena_init(&mem, 1 << 20);
+    arena_init(&mem, 16 << 20);
     struct slice type =
         json_get_string(json_parse(slice_str(info->params), &mem, &err), "object_type");
     snprintf(l->type, sizeof l->type, "%.*s", (int)type.n, type.p ? (const char *)type.p : "");
@@ -310,12 +338,12 @@ bool serve_table_resume(struct serve_table *t, struct err *err)
     if (!left.unfinished)
         return true;
     struct serve_types *types = serve_current_get(t->o.current);
-    const struct plan *plan = serve_types_plan(types, left.type);
+    const struct document *doc = serve_types_document(types, left.type);
     pthread_mutex_lock(&t->lock);
-    bool ok = !plan || start_locked(t, plan, false, err);
+    bool ok = !doc || start_locked(t, doc, false, err);
     pthread_mutex_unlock(&t->lock);
     serve_types_put(types);
-    if (!plan)
+    if (!doc)
         LOG(LOG_WARN, "whole_table_left", F_STR("type", left.type),
             F_STR("error", "its type is not served any more"));
     return ok;
@@ -362,13 +390,35 @@ struct asked {
     bool found;
 };
 
+/* The settings are not for clients. */
+static void describe_what(struct buf *b, const struct run_info *info)
+{
+    static const char *const names[] = {"object_type", "table", "index"};
+    struct arena mem;
+    struct err err;
+
+    arena_init(&mem, 16 << 20);
+    const struct json *params = json_parse(slice_str(info->params), &mem, &err);
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        const struct json *value = json_get(params, names[i]);
+        buf_printf(b, "%c\"%s\":", i ? ',' : '{', names[i]);
+        if (value)
+            json_write(b, value);
+        else
+            buf_add_str(b, "null");
+    }
+    buf_add_byte(b, '}');
+    arena_fini(&mem);
+}
+
 static void describe_ended(struct buf *b, const struct run_info *info)
 {
     static const char *const states[] = {
         [RUN_RUNNING] = "interrupted", [RUN_INTERRUPTED] = "interrupted", [RUN_FINISHED] = "done"};
 
-    buf_printf(b, "{\"run\":\"%s\",\"state\":\"%s\",\"of\":%s,\"acceptedAt\":", info->id,
-               states[info->state], info->params);
+    buf_printf(b, "{\"run\":\"%s\",\"state\":\"%s\",\"of\":", info->id, states[info->state]);
+    describe_what(b, info);
+    buf_add_str(b, ",\"acceptedAt\":");
     calls_add_time(b, info->started_us);
     buf_add_str(b, ",\"endedAt\":");
     if (info->ended_us)
@@ -384,7 +434,7 @@ static bool ask_run(void *ctx, const struct run_info *info)
 
     if (strcmp(info->id, a->id) != 0)
         return true;
-    a->found = strcmp(info->command, COMMAND) == 0;
+    a->found = strcmp(info->command, SERVE_TABLE_COMMAND) == 0;
     if (a->found)
         describe_ended(a->out, info);
     return false;

@@ -12,6 +12,10 @@
 #include "metrics/metrics.h"
 #include "serve/server.h"
 
+/* Of its runs in the journal. Their params are the server's settings as those of a sync with one
+ * mapping: `failures retry` tries again by them. */
+#define SERVE_TABLE_COMMAND "serve-table"
+
 struct serve_table_options {
     const struct config *config;
     struct journal *journal;

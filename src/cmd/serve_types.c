@@ -126,13 +126,20 @@ bool serve_types_open(struct serve_types *t, const struct config *c, struct jour
     return check_all(t, c, journal, run, err);
 }
 
-const struct plan *serve_types_plan(const struct serve_types *t, const char *object_type)
+const struct document *serve_types_document(const struct serve_types *t, const char *object_type)
 {
     for (size_t i = 0; i < t->count; i++) {
         if (strcmp(plan_object(t->plans[i]), object_type) == 0)
-            return t->plans[i];
+            return &t->docs[i];
     }
     return NULL;
+}
+
+const struct plan *serve_types_plan(const struct serve_types *t, const char *object_type)
+{
+    const struct document *doc = serve_types_document(t, object_type);
+
+    return doc ? doc->plan : NULL;
 }
 
 struct serve_types *serve_current_get(struct serve_current *c)

@@ -36,6 +36,7 @@ bool serve_types_open(struct serve_types *t, const struct config *c, struct jour
 struct serve_types *serve_types_ref(struct serve_types *t);
 void serve_types_put(struct serve_types *t); /* NULL: nothing */
 /* NULL: not served. */
+const struct document *serve_types_document(const struct serve_types *t, const char *object_type);
 const struct plan *serve_types_plan(const struct serve_types *t, const char *object_type);
 
 /* The set of this moment. */

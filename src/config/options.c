@@ -521,8 +521,8 @@ const struct option config_options[] = {
         .name = "serve.keep_ids",
         FIELD(OPT_INT, serve.keep_ids), .def = "10000000", .min = 0, .max = INT32_MAX, .value = "IDS",
         .commands = SERVER,
-        .help = "Ids whose outcome can be asked for; beyond them, and after --keep-runs, the oldest calls "
-                "are forgotten.",
+        .help = "Ids whose outcome can be asked for, and failures of a server that runs; beyond them, and after "
+                "--keep-runs, the oldest are forgotten.",
     },
 
     /* ---- http */

@@ -118,6 +118,10 @@ static const char *const sql_text[SQL_STATEMENTS] = {
                           " WHERE run = (SELECT no FROM run WHERE id = ?)",
     [SQL_FAILURES_DROP] = "DELETE FROM failure WHERE run = (SELECT no FROM run WHERE id = ?1)"
                           " AND (?2 = '' OR reason = ?2)",
+    [SQL_FAILURES_NEWEST] = "SELECT no FROM failure WHERE run = ? ORDER BY no DESC LIMIT 1"
+                            " OFFSET ?",
+    [SQL_FAILURES_OLDEST] = "SELECT no, at_us FROM failure WHERE run = ? AND no > ?"
+                            " ORDER BY no LIMIT ?",
     [SQL_NOTE_PUT] = "INSERT OR REPLACE INTO note VALUES (?, ?, ?)",
     [SQL_NOTE] = "SELECT value FROM note WHERE run = ? AND name = ?",
     [SQL_TARGET_PUT] = "INSERT OR REPLACE INTO target VALUES (?, ?, ?, ?)",

@@ -6,6 +6,8 @@
 
 #include "journal/store.h"
 
+enum { FAILURES_AT_ONCE = 1000 }; /* forgotten in one transaction: others wait for it */
+
 /* ---- one writes for all ---- */
 
 /* All of the group in one transaction, or nothing of it. */
@@ -204,6 +206,81 @@ bool journal_prune(struct journal *j, int64_t keep_s, struct err *err)
     int64_t before_us = clock_wall_us(j->clock) - keep_s * 1000000;
 
     return journal_do(j, prune, &before_us, err);
+}
+
+struct forget_failures {
+    int64_t run;
+    int64_t before_us;
+    int64_t up_to_no; /* and all before it, however young */
+    int64_t after_no; /* looked at so far */
+    uint64_t count;
+    bool more;
+};
+
+/* Of the oldest that were not looked at: one that was tried again lately may be among them. */
+static bool list_old_failures(struct db *db, struct forget_failures *f,
+                              int64_t nos[FAILURES_AT_ONCE], size_t *count, struct err *err)
+{
+    sqlite3_stmt *s = db_start(db, SQL_FAILURES_OLDEST, err, "iii", f->run, f->after_no,
+                               (int64_t)FAILURES_AT_ONCE);
+    bool ok = s != NULL;
+    bool row = true;
+
+    *count = 0;
+    while (ok && row) {
+        ok = db_next(db, s, &row, err);
+        if (!ok || !row)
+            break;
+        f->after_no = sqlite3_column_int64(s, 0);
+        if (f->after_no <= f->up_to_no || sqlite3_column_int64(s, 1) < f->before_us)
+            nos[(*count)++] = f->after_no;
+    }
+    db_end(s);
+    return ok;
+}
+
+static bool forget_failures(struct journal *j, struct db *db, void *ctx, struct err *err)
+{
+    struct forget_failures *f = ctx;
+    int64_t nos[FAILURES_AT_ONCE];
+    size_t count;
+    bool ok = list_old_failures(db, f, nos, &count, err);
+
+    (void)j;
+    for (size_t i = 0; ok && i < count; i++)
+        ok = db_do(db, SQL_FAILURE_END, err, "i", nos[i]);
+    f->more = ok && count > 0;
+    f->count += count;
+    return ok;
+}
+
+/* The newest failure of those that are too many; 0: there is none. */
+static bool find_surplus(struct run *r, uint64_t keep, int64_t *no, struct err *err)
+{
+    struct journal *j = r->journal;
+    bool row = false;
+
+    pthread_mutex_lock(&j->read_lock);
+    sqlite3_stmt *s = db_start(&j->reader, SQL_FAILURES_NEWEST, err, "ii", r->no, (int64_t)keep);
+    bool ok = s && db_next(&j->reader, s, &row, err);
+    *no = ok && row ? sqlite3_column_int64(s, 0) : 0;
+    db_end(s);
+    pthread_mutex_unlock(&j->read_lock);
+    return ok;
+}
+
+bool run_prune_failures(struct run *r, int64_t keep_s, uint64_t keep, uint64_t *count,
+                        struct err *err)
+{
+    struct forget_failures f = {.run = r->no,
+                                .before_us = clock_wall_us(r->journal->clock) - keep_s * 1000000};
+    bool ok = find_surplus(r, keep, &f.up_to_no, err);
+
+    do
+        ok = ok && journal_do(r->journal, forget_failures, &f, err);
+    while (ok && f.more);
+    *count = f.count;
+    return ok;
 }
 
 /* ---- lists ---- */

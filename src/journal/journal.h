@@ -209,6 +209,10 @@ bool journal_failures_after(struct journal *j, const char *run_id, int64_t after
 /* Forgets failures: of this reason (NULL: all). */
 bool journal_drop_failures(struct journal *j, const char *run_id, const char *reason,
                            uint64_t *count, struct err *err);
+/* Forgets failures of a run that goes on for long: those of more than `keep_s` seconds ago, and the
+ * oldest beyond `keep`. */
+bool run_prune_failures(struct run *r, int64_t keep_s, uint64_t keep, uint64_t *count,
+                        struct err *err);
 /* These of a run (by failure_info.no) were tried again by another: its failures take their place.
  */
 bool journal_replace_failures(struct journal *j, const char *run_id, const int64_t *nos,

@@ -1053,6 +1053,78 @@ static void old_runs_go(void **state)
     sqlite3_close(db);
 }
 
+static void add_failures_at(struct scratch *s, struct run *r, const char *keys, int64_t at_us)
+{
+    struct tx *t = tx_new(r);
+
+    fixed_wall = at_us;
+    for (const char *key = keys; *key; key++)
+        tx_failure(t, slice_of(key, 1), "r", "t");
+    commit(s, t);
+    tx_free(t);
+}
+
+static void assert_failures(struct scratch *s, struct run *r, const char *text)
+{
+    assert_string_equal(listed(s, run_id(r), 0).text, text);
+}
+
+static void old_failures_of_a_run_that_goes_on(void **state)
+{
+    struct scratch *s = *state;
+    const int64_t day_us = INT64_C(86400) * 1000000;
+    uint64_t count;
+
+    s->clock.wall_us = wall;
+    scratch_open(s);
+    fixed_wall = day_us;
+    struct run *r = begin_as(s, "server", true);
+    struct run *other = begin_as(s, "other", true);
+    add_failures_at(s, other, "x", 1 * day_us);
+    add_failures_at(s, r, "ab", 1 * day_us);
+    add_failures_at(s, r, "cd", 2 * day_us);
+    add_failures_at(s, r, "e", 9 * day_us);
+    /* The oldest failed again lately. */
+    struct tx *t = tx_new(r);
+    tx_failure_again(t, listed(s, run_id(r), 0).no[0], "r", "again");
+    commit(s, t);
+    tx_free(t);
+    fixed_wall = 10 * day_us;
+
+    assert_true(run_prune_failures(r, 9 * 86400, 100, &count, &s->err));
+    assert_int_equal(count, 0);
+    assert_true(run_prune_failures(r, 9 * 86400 - 1, 100, &count, &s->err));
+    assert_int_equal(count, 1);
+    assert_failures(s, r, ":a|r|again;:c|r|t;:d|r|t;:e|r|t;");
+    assert_true(run_prune_failures(r, 1000 * 86400, 2, &count, &s->err));
+    assert_int_equal(count, 2);
+    assert_failures(s, r, ":d|r|t;:e|r|t;");
+    assert_true(run_prune_failures(r, 1000 * 86400, 0, &count, &s->err));
+    assert_failures(s, r, "");
+    assert_failures(s, other, ":x|r|t;");
+    run_abandon(r);
+    run_abandon(other);
+}
+
+static void many_failures_go_step_by_step(void **state)
+{
+    struct scratch *s = *state;
+    uint64_t count;
+    bool resumed;
+
+    scratch_open(s);
+    struct run *r = scratch_begin(s, &resumed);
+    struct tx *t = tx_new(r);
+    for (int i = 0; i < 3500; i++)
+        tx_failure(t, slice_str("k"), "r", "t");
+    commit(s, t);
+    tx_free(t);
+    assert_true(run_prune_failures(r, 86400, 7, &count, &s->err));
+    assert_int_equal(count, 3493);
+    assert_int_equal(listed(s, run_id(r), 0).count, 7);
+    run_abandon(r);
+}
+
 /* ---- marks ---- */
 
 static void marks_like_a_set(void **state)
@@ -1142,6 +1214,8 @@ int main(void)
         IN_SCRATCH(a_failure_stays_alone),
         IN_SCRATCH(lists),
         IN_SCRATCH(failures_end_move_and_go),
+        IN_SCRATCH(old_failures_of_a_run_that_goes_on),
+        IN_SCRATCH(many_failures_go_step_by_step),
         IN_SCRATCH(targets_are_remembered),
         IN_SCRATCH(resume_rules),
         IN_SCRATCH(the_same_run_twice),
