@@ -108,6 +108,16 @@ class Place:
     def ours(self, *more):
         return self.sync("--index", self.index, "--elastic-url", self.url, *more)
 
+    def by_sequence(self):
+        mapping = self.b.WORK / "sequence.yaml"
+        keyspace, table = self.table.split(".")
+        mapping.write_text(f"object: docs\nsource: {{keyspace: {keyspace}, table: {table}, key: [id]}}\n"
+                           f'target: {{index: {self.index}, id: "{{id}}"}}\nversioning: sequence\n')
+        command = self.ours("--mapping", mapping)
+        for what in (self.table, "--index", self.index):  # the mapping says it
+            command.remove(what)
+        return command
+
     def peer(self, name):
         return [*self.tools[name], f"127.0.0.1:{self.cassandra}", self.b.USER, self.b.PASSWORD, self.table, self.url, self.index,
                 WORKERS, DOCS_PER_BULK]
@@ -323,14 +333,17 @@ def part_real(b, report, tools, program, node, has_index, quick):
 
 
 def part_memory(b, report, program, has_index, quick):
-    cases = [("small", 10_000, "126 bytes"), ("small", 100_000 if quick else 10_000_000, "126 bytes"),
-             ("huge", 50 if quick else 1000, "1 MB")]
+    few, many, huge = 10_000, 100_000 if quick else 10_000_000, 50 if quick else 1000
+    cases = [("small", few, 0, "126 bytes"), ("small", many, 0, "126 bytes"), ("huge", huge, 0, "1 MB")]
+    # What is stored is looked at, and as large as the row.
+    by_sequence = [("small", few, 126, "126 bytes, by sequence"), ("large", huge * 100, 1000, "1 KB, by sequence"),
+                   ("huge", huge, 1_000_000, "1 MB, by sequence")]
     rows, peaks = [], []
-    for kind, count, text in cases:
-        with background(b, FREE_ES_PORT, b.PEERS / "free_es", FREE_ES_PORT), \
+    for kind, count, stored, text in cases + (by_sequence if has_index else []):
+        with background(b, FREE_ES_PORT, b.PEERS / "free_es", FREE_ES_PORT, stored), \
                 background(b, FREE_CQL_PORT, b.PEERS / "free_cql", FREE_CQL_PORT, kind, count):
             place = Place(b, {}, program, FREE_CQL_PORT, FREE_ES_PORT, "free.docs", count)
-            took = b.measure(place.ours() if has_index else place.sync("--to", "/dev/null"))
+            took = b.measure(place.by_sequence() if stored else place.ours() if has_index else place.sync("--to", "/dev/null"))
         peaks.append(took.peak_kib / 1024)
         rows.append([f"{count:,} rows of {text}", f"{peaks[-1]:.1f}", f"{took.wall:.1f}", f"{b.cpu(took):.2f}"])
         b.say(f"memory: {rows[-1]}")

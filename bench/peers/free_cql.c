@@ -5,9 +5,10 @@
  *                              (1 KB), huge (1 MB)
  *
  * One node, 16 tokens, one table: free.docs, with ROWS rows spread evenly over the ring, each with
- * a key that has its row's token. Speaks CQL v4 and v5, uncompressed, any user. The system tables
- * say enough for drivers to log in and to learn ring and schema. Rows are ready in memory: for a
- * page only the keys are put in, and the checksums of v5 are made. A thread per connection.
+ * a key that has its row's token; read by ranges of tokens, or by key. Speaks CQL v4 and v5,
+ * uncompressed, any user. The system tables say enough for drivers to log in and to learn ring and
+ * schema. Rows are ready in memory: for a page only the keys are put in, and the checksums of v5
+ * are made. A thread per connection.
  */
 #include <arpa/inet.h>
 #include <ctype.h>
@@ -161,6 +162,36 @@ static uint64_t row_after(int64_t token)
     while (row < row_total && token_of_row(row) <= token)
         row++;
     return row;
+}
+
+static uint64_t mix(uint64_t k)
+{
+    k = (k ^ k >> 33) * 0xff51afd7ed558ccdu;
+    k = (k ^ k >> 33) * 0xc4ceb9fe1a85ec53u;
+    return k ^ k >> 33;
+}
+
+static uint64_t rotl(uint64_t x, int r)
+{
+    return x << r | x >> (64 - r);
+}
+
+/* Murmur3 forwards, of 16 bytes. */
+static int64_t token_of_key(const uint8_t *key)
+{
+    uint64_t h1, h2;
+
+    memcpy(&h1, key, 8);
+    memcpy(&h2, key + 8, 8);
+    h1 = rotl(rotl(h1 * C1, 31) * C2, 27) * 5 + 0x52dce729;
+    h2 = (rotl(rotl(h2 * C2, 33) * C1, 31) + h1) * 5 + 0x38495ab5;
+    h1 ^= 16;
+    h2 ^= 16;
+    h1 += h2;
+    h2 += h1;
+    h1 = mix(h1);
+    h2 = mix(h2);
+    return (int64_t)(h1 + h2);
 }
 
 /* ---- tables
@@ -735,7 +766,10 @@ static struct statement *parse(const char *text, char *why)
         sprintf(why, "unconfigured table: %.200s", text);
         return NULL;
     }
-    for (const char *c = text + 7; c < from;) {
+    const char *c = text + 7;
+    if (strncasecmp(c, "distinct ", 9) == 0) /* a partition has one row */
+        c += 9;
+    while (c < from) {
         const char *name;
         c += strspn(c, " \n\t,");
         if (*c == '*') {
@@ -1094,8 +1128,12 @@ static bool run_statement(struct conn *c, const uint8_t *request, const struct s
         return send_system(c, request, s, p);
     int64_t ends[2] = {INT64_MIN, INT64_MIN}; /* an end that is the lowest token is the highest */
     const char *where = strcasestr(s->text, "where ");
+    if (where && !s->tokens && p->value_count == 1 && p->values[0].end - p->values[0].p == 16) {
+        int64_t token = token_of_key(p->values[0].p); /* keys are one to a token */
+        return send_page(c, request, s, p, token - 1, token);
+    }
     if (where && (!s->tokens || (p->value_count != 0 && p->value_count != 2)))
-        return refuse(c, request, INVALID, "only ranges of tokens");
+        return refuse(c, request, INVALID, "only ranges of tokens, or a key");
     if (p->value_count == 2) {
         for (int i = 0; i < 2; i++) {
             struct in v = p->values[i];

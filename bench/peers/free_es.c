@@ -1,12 +1,13 @@
 /*
  * bench/peers/free_es.c - a server in Elasticsearch's place that costs nearly nothing.
  *
- *   free_es PORT    127.0.0.1; a thread per connection; until SIGTERM, then says what came
+ *   free_es PORT [STORED]    127.0.0.1; a thread per connection; until SIGTERM, then says what came
  *
  * A _bulk body is read as fast as the kernel gives it, and nothing but its lines is counted: two
  * are an item. The answer is made of ready-made items, with the fields that filter_path asks for;
  * only where these are the ids, too, is the body kept and looked into. Any index exists, has one
- * shard, and is empty. Understands keep-alive, Content-Length, gzip, "Expect: 100-continue".
+ * shard, and is empty; but when STORED is given, _mget finds each document, with a source of so
+ * many bytes. Understands keep-alive, Content-Length, gzip, "Expect: 100-continue".
  */
 #include <arpa/inet.h>
 #include <libdeflate.h>
@@ -27,6 +28,7 @@
 enum { BUF_BYTES = 256 << 10, HEAD_MAX = 16 << 10, ITEM_MAX = 512, MAX_UNPACKED = 512 << 20 };
 
 static atomic_ullong bulks, packed, items, bytes_in, others;
+static size_t stored_bytes; /* 0: nothing is stored */
 
 static void die(const char *what)
 {
@@ -101,12 +103,17 @@ static size_t item_text(const char *path, char *out)
     return n + (size_t)sprintf(out + n, "}},");
 }
 
-static bool wants_ids(const char *path)
+static bool is_mget(const char *path)
 {
-    return strstr(path, "items.*._id,") != NULL;
+    return strstr(path, "/_mget") != NULL;
 }
 
-/* The ready-made items, each with the id of its action. */
+static bool wants_ids(const char *path)
+{
+    return strstr(path, "items.*._id,") != NULL || is_mget(path);
+}
+
+/* The ready-made items, each with the name and the id of its action. */
 static size_t items_with_ids(const struct conn *c, const char *item, size_t item_n, char *out)
 {
     static const char open[] = "{\"index\":{";
@@ -118,8 +125,8 @@ static size_t items_with_ids(const struct conn *c, const char *item, size_t item
         if (!id)
             break;
         size_t id_n = (size_t)((char *)memchr(id + 7, '"', (size_t)(line_end - id)) + 1 - id);
-        memcpy(out + n, open, sizeof open - 1);
-        n += sizeof open - 1;
+        memcpy(out + n, p, (size_t)(id - p));
+        n += (size_t)(id - p);
         memcpy(out + n, id, id_n);
         n += id_n;
         out[n++] = ',';
@@ -154,6 +161,39 @@ static bool answer_bulk(struct conn *c, const char *path, size_t count)
     return answer(c, 200, c->answer, n);
 }
 
+/* Every document that was asked for by its id, as {"ids":["...",...]}. */
+static bool answer_mget(struct conn *c, const char *path)
+{
+    size_t source = stored_bytes && !strstr(path, "_source=false") ? stored_bytes : 0, n = 0;
+    const char *p = memchr(c->body, '[', c->body_n), *end = c->body + c->body_n;
+
+    c->answer_cap = 0;
+    free(c->answer);
+    c->answer = NULL;
+    for (const char *id; p && (id = memchr(p, '"', (size_t)(end - p))) != NULL;) {
+        p = memchr(id + 1, '"', (size_t)(end - id - 1));
+        if (!p++)
+            break;
+        if (c->answer_cap - n < source + (size_t)(p - id) + 256)
+            c->answer = realloc(c->answer, c->answer_cap += 8 * (source + (size_t)(p - id) + 256));
+        n += (size_t)sprintf(c->answer + n,
+                             "%s{\"_index\":\"free\",\"_type\":\"_doc\",\"_id\":%.*s,\"found\":%s",
+                             n ? "," : "{\"docs\":[", (int)(p - id), id,
+                             stored_bytes ? "true,\"_seq_no\":1,\"_primary_term\":1" : "false");
+        if (source) {
+            n += (size_t)sprintf(c->answer + n, ",\"_source\":{\"old\":\"");
+            memset(c->answer + n, 'o', source);
+            n += source;
+            n += (size_t)sprintf(c->answer + n, "\"}");
+        }
+        c->answer[n++] = '}';
+    }
+    if (!n)
+        return answer(c, 400, "{}", 2);
+    memcpy(c->answer + n, "]}", 2);
+    return answer(c, 200, c->answer, n + 2);
+}
+
 static size_t lines_in(const char *p, size_t n)
 {
     size_t lines = 0;
@@ -162,7 +202,15 @@ static size_t lines_in(const char *p, size_t n)
     return lines;
 }
 
-static bool gzip_lines(char *packed, size_t n, size_t *lines)
+static void keep(struct conn *c, const char *p, size_t n)
+{
+    if (c->body_n + n > c->body_cap)
+        c->body = realloc(c->body, c->body_cap = 2 * (c->body_n + n));
+    memcpy(c->body + c->body_n, p, n);
+    c->body_n += n;
+}
+
+static bool gzip_lines(struct conn *c, char *packed, size_t n, bool ids, size_t *lines)
 {
     static _Thread_local struct libdeflate_decompressor *d;
     size_t cap = 16 * n + 4096, got = 0;
@@ -174,17 +222,11 @@ static bool gzip_lines(char *packed, size_t n, size_t *lines)
         char *out = malloc(cap);
         r = libdeflate_gzip_decompress(d, packed, n, out, cap, &got);
         *lines = r == LIBDEFLATE_SUCCESS ? lines_in(out, got) : 0;
+        if (r == LIBDEFLATE_SUCCESS && ids)
+            keep(c, out, got);
         free(out);
     }
     return r == LIBDEFLATE_SUCCESS;
-}
-
-static void keep(struct conn *c, const char *p, size_t n)
-{
-    if (c->body_n + n > c->body_cap)
-        c->body = realloc(c->body, c->body_cap = 2 * (c->body_n + n));
-    memcpy(c->body + c->body_n, p, n);
-    c->body_n += n;
 }
 
 /* Reads the rest of a body and counts its lines. `have` bytes of it are at c->buf + at. */
@@ -203,7 +245,7 @@ static bool take_body(struct conn *c, size_t at, size_t length, bool gzip, bool 
                 return false;
             n += (size_t)got;
         }
-        bool ok = gzip_lines(packed, length, lines);
+        bool ok = gzip_lines(c, packed, length, ids, lines);
         free(packed);
         memmove(c->buf, c->buf + at + have, c->n -= at + have);
         return ok;
@@ -321,6 +363,8 @@ static bool handle(struct conn *c, size_t head_n)
     size_t n = length ? strtoul(length, NULL, 10) : 0;
     if (!take_body(c, head_n, n, gzip, wants_ids(path), &lines))
         return false;
+    if (is_mget(path))
+        return answer_mget(c, path);
     if (!strstr(path, "_bulk"))
         return answer_other(c, method, path);
     atomic_fetch_add(&bulks, 1);
@@ -369,10 +413,11 @@ int main(int argc, char **argv)
     pthread_t thread;
     int one = 1;
 
-    if (argc != 2) {
-        fprintf(stderr, "usage: free_es PORT\n");
+    if (argc < 2 || argc > 3) {
+        fprintf(stderr, "usage: free_es PORT [STORED]\n");
         return 2;
     }
+    stored_bytes = argc > 2 ? strtoul(argv[2], NULL, 10) : 0;
     sigemptyset(&ends);
     sigaddset(&ends, SIGTERM);
     sigaddset(&ends, SIGINT);

@@ -191,6 +191,8 @@ struct cql_session *
 cql_session_open(struct cql_cluster *c,
                  struct err *err); /* no connection is made before the first request */
 void cql_session_free(struct cql_session *s);
+/* Gives back the memory that large answers took. */
+void cql_session_trim(struct cql_session *s);
 AUTO_DEFINE(cql_session);
 
 /* A value to bind: p == NULL is null. */

@@ -51,6 +51,12 @@ void cql_session_free(struct cql_session *s)
     free(s);
 }
 
+void cql_session_trim(struct cql_session *s)
+{
+    for (size_t i = 0; i < sizeof s->spare / sizeof *s->spare; i++)
+        buf_fini(&s->spare[i]);
+}
+
 void session_look_at_topology(struct cql_session *s)
 {
     unsigned now = cluster_generation(s->cluster);

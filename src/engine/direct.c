@@ -207,7 +207,8 @@ bool direct_worker_open(struct direct_worker *w, struct direct *d, struct err *e
         .strict_values = d->o.strict_values,
         .where = d->o.where,
         .only_keys = d->o.most_documents > 0,
-        .memory_bytes = d->o.memory_bytes / d->o.workers, /* of which it uses a part as a rule */
+        .memory_bytes = d->o.memory_bytes / d->o.workers,
+        .room = &d->room,
     };
     w->keyed = keyed_open(&keyed, err);
     return w->keyed != NULL;
@@ -351,6 +352,7 @@ struct direct *direct_start(const struct direct_options *o, struct err *err)
         return NULL;
     }
     crew_init(&d->crew, o->cancel, NULL, NULL);
+    room_init(&d->room, o->memory_bytes / 2, o->cancel);
     for (unsigned i = 0; i < o->workers; i++)
         crew_add(&d->crew, by_key ? direct_scan_keys : direct_scan_rows, d);
     return d;
@@ -425,6 +427,7 @@ bool direct_finish(struct direct *d, struct direct_counts *counts, struct err *e
     scan_plan_fini(&d->scan);
     crew_fini(&d->crew);
     quota_fini(&d->quota);
+    room_fini(&d->room);
     free(d);
     return err->kind == ERR_NONE;
 }

@@ -12,6 +12,7 @@
 #include "engine/direct.h"
 #include "engine/keyed.h"
 #include "engine/quota.h"
+#include "engine/room.h"
 #include "engine/tasks.h"
 #include "source/scan.h"
 
@@ -30,6 +31,8 @@ struct direct {
     struct scan_plan scan;
     struct tasks *tasks;
     struct quota quota;
+    struct room room; /* half of the memory: for documents larger than the workers' shares of the
+                         other half */
     uint64_t before;
     atomic_uint_fast64_t rows;
     atomic_uint_fast64_t failed;

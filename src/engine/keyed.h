@@ -29,6 +29,7 @@
 #include "engine/brake.h"
 #include "engine/guard.h"
 #include "engine/limit.h"
+#include "engine/room.h"
 #include "mapping/plan.h"
 #include "sink/elastic.h"
 #include "source/where.h"
@@ -76,6 +77,8 @@ struct keyed_options {
     bool strict_values;      /* an altered value fails its document */
     size_t memory_bytes;     /* ceiling for one round of documents; twice as much for the keys of a
                               call; 0: 32 MiB */
+    struct room *room;       /* shared with others: a round comes to half of memory_bytes, and what
+                                is larger takes its room here; NULL: a round may come to all */
 };
 
 enum keyed_outcome {

@@ -8,6 +8,10 @@ enum {
     CONFIRM_MS = 1000,     /* between the two reads that find no row */
     BODY_BYTES = 1 << 20,  /* what a pass should come to: one request */
     ROUND_DOCS_FIRST = 50, /* when it is not known how large rows are */
+    ROOM_COPIES = 8,       /* of one large document, where nothing is kept */
+    COPIES = 12, /* of a round's bytes: what was read, what is stored (as text, and taken apart),
+                    what is sent, plain and packed; each grows by doubling */
+    ANSWERS_BYTES = 8 << 20,
 };
 
 bool keyed_is_versioned(const struct keyed *k)
@@ -43,6 +47,28 @@ static void unreadable(struct keyed *k, struct doc *d, const char *text)
         keyed_fail(k, d, "stored_unreadable", text);
 }
 
+/* Of an _mget: so much that what is made of it fits into the memory of a pass. */
+static size_t most_answer(const struct keyed *k)
+{
+    return !k->o.room ? 0 : k->room ? k->room / 4 : 2 * keyed_round_aim(k);
+}
+
+/* One stored document is larger than the room that was taken: more is taken for the next pass. */
+static bool wants_more_room(struct keyed *k)
+{
+    if (!k->o.room || k->room == k->o.room->bytes)
+        return false;
+    keyed_note_answer(&k->look_bytes, most_answer(k));
+    return true;
+}
+
+static size_t looks_at_once(const struct keyed *k)
+{
+    size_t fit = k->o.room && k->look_bytes ? most_answer(k) / 2 / k->look_bytes : SCAN_DOCS;
+
+    return fit < 1 ? 1 : fit < k->look_max ? fit : k->look_max;
+}
+
 /* What is stored now, for all documents that are to be written: before their rows are read. */
 static bool look(struct keyed *k, struct doc **docs, size_t count, struct err *err)
 {
@@ -51,11 +77,13 @@ static bool look(struct keyed *k, struct doc **docs, size_t count, struct err *e
     bool source = true;
 
     for (size_t from = 0; from < count;) {
-        size_t n = count - from < k->look_max ? count - from : k->look_max;
+        size_t n = looks_at_once(k), got;
+        n = count - from < n ? count - from : n;
         if (!look_names(k, docs + from, n, ids, routings))
             return true; /* without it, in the next pass */
         if (elastic_mget(k->elastic, &k->target, ids, plan_has_routing(k->plan) ? routings : NULL,
-                         n, source, &k->look_mem, found, err)) {
+                         n, source, most_answer(k), &k->look_mem, found, &got, err)) {
+            keyed_note_answer(&k->look_bytes, got / n);
             for (size_t i = 0; i < n; i++) {
                 docs[from + i]->stored = found[i];
                 docs[from + i]->looked = true;
@@ -72,6 +100,8 @@ static bool look(struct keyed *k, struct doc **docs, size_t count, struct err *e
                 return err_clear(err), true;
             if (n > 1) {
                 k->look_max = n / 2;
+            } else if (wants_more_room(k)) {
+                return err_clear(err), true;
             } else if (source && !plan_has_preserve(k->plan)) {
                 source = false; /* that it is there, and as what, will do */
             } else {
@@ -324,13 +354,36 @@ static bool pass(struct keyed *k, struct doc **docs, size_t count, struct err *e
     return ok && send_bulk(k, err);
 }
 
+static size_t least(size_t a, size_t b)
+{
+    return a < b ? a : b;
+}
+
+/* A row, or what is stored of it; 0: not known. */
+static size_t doc_bytes(const struct keyed *k)
+{
+    return k->row_answer_bytes > k->look_bytes ? k->row_answer_bytes : k->look_bytes;
+}
+
+static size_t first_docs(const struct keyed *k)
+{
+    return k->o.room ? 1 : ROUND_DOCS_FIRST;
+}
+
+static bool is_large(const struct keyed *k)
+{
+    return k->o.room && doc_bytes(k) > keyed_round_aim(k);
+}
+
 /* Rows that are to be written with a version have to be young: no more than a request's. */
 static size_t docs_in_a_pass(const struct keyed *k)
 {
+    if (is_large(k))
+        return 1;
     if (!keyed_is_versioned(k))
         return SCAN_DOCS;
     if (!k->row_answer_bytes)
-        return ROUND_DOCS_FIRST;
+        return first_docs(k);
     size_t n = BODY_BYTES / k->row_answer_bytes;
     return n < 1 ? 1 : n < ROUND_DOCS ? n : ROUND_DOCS;
 }
@@ -359,6 +412,31 @@ static bool choose(struct keyed *k, struct doc *first, size_t count, struct doc 
     return wait_ms <= 0 || retry_pause(k->o.clock, k->o.cancel, wait_ms + 1, err);
 }
 
+/* What a large document took is given back with its room: it does not become the worker's. */
+static void give_room(struct keyed *k)
+{
+    if (!k->room)
+        return;
+    arena_fini(&k->look_mem);
+    arena_fini(&k->write_mem);
+    arena_fini(&k->row_mem);
+    buf_fini(&k->text);
+    elastic_bulk_trim(&k->bulk);
+    elastic_trim(k->elastic);
+    cql_session_trim(k->session);
+    room_give(k->o.room, k->room);
+    k->room = 0;
+}
+
+static bool pass_in_room(struct keyed *k, struct doc **docs, size_t count, struct err *err)
+{
+    if (is_large(k) && !room_take(k->o.room, ROOM_COPIES * doc_bytes(k), &k->room, err))
+        return false;
+    bool ok = pass(k, docs, count, err);
+    give_room(k);
+    return ok;
+}
+
 static bool work_off(struct keyed *k, struct doc *first, size_t count, struct err *err)
 {
     struct doc *docs[SCAN_DOCS];
@@ -373,30 +451,26 @@ static bool work_off(struct keyed *k, struct doc *first, size_t count, struct er
             return false;
         if (!n)
             return true;
-        if (!pass(k, docs, n, err))
+        if (!pass_in_room(k, docs, n, err))
             return false;
     }
 }
 
-/* What was read, what is stored (as text, and taken apart), and what is sent are held together. */
 size_t keyed_round_aim(const struct keyed *k)
 {
-    size_t part = k->memory_bytes / 12;
-
-    return part < BODY_BYTES ? part : BODY_BYTES;
+    return least(k->memory_bytes / (k->o.room ? 2 : 1) / COPIES, BODY_BYTES);
 }
 
-static size_t least(size_t a, size_t b)
+size_t keyed_answers_aim(const struct keyed *k)
 {
-    return a < b ? a : b;
+    return k->o.room ? 2 * keyed_round_aim(k) : ANSWERS_BYTES;
 }
 
 /* Documents are of one kind in a round: a scan's, or single ones. */
 static size_t next_round(const struct keyed *k, size_t from)
 {
     bool scan = k->docs[from].in_order;
-    size_t rows =
-        k->row_answer_bytes ? 2 * keyed_round_aim(k) / k->row_answer_bytes : ROUND_DOCS_FIRST;
+    size_t rows = doc_bytes(k) ? 2 * keyed_round_aim(k) / doc_bytes(k) : first_docs(k);
     size_t most = scan ? least(rows, least(k->scan_docs, k->look_max)) : ROUND_DOCS;
     size_t n = 1;
 

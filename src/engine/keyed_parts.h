@@ -110,6 +110,8 @@ struct keyed {
     struct doc *docs;
     size_t doc_count, doc_cap;
     size_t look_max;   /* documents in one _mget */
+    size_t look_bytes; /* of a stored document, lately; 0: not known */
+    size_t room;       /* taken from o.room for this pass */
     struct doc *round; /* those worked off together, among `docs` */
     size_t round_count;
     struct map round_ids;  /* of a round, where the _id does not hold the whole key */
@@ -218,6 +220,8 @@ bool keyed_add_extras(struct keyed *k, struct err *err);
 void keyed_forget_intervals(struct keyed *k);
 /* Bytes that the rows of a round, or their documents, should come to. */
 size_t keyed_round_aim(const struct keyed *k);
+/* Bytes of answers that may wait to be taken. */
+size_t keyed_answers_aim(const struct keyed *k);
 
 /* ---- documents that need rows of other tables (keyed_make.c) */
 

@@ -3,7 +3,6 @@
 enum {
     READS_IN_FLIGHT = 64, /* on one connection */
     READS_FIRST = 16,     /* when it is not known how large rows are */
-    READ_BYTES = 8 << 20, /* answers that wait to be taken */
 };
 
 struct cql_query keyed_query(struct keyed *k, const struct read *r)
@@ -35,11 +34,11 @@ static bool is_fatal(const struct err *err)
 }
 
 /* As many answers as there is room for, all of the size seen lately. */
-static size_t reads_at_once(size_t lately)
+static size_t reads_at_once(const struct keyed *k, size_t lately)
 {
     if (!lately)
-        return READS_FIRST;
-    size_t n = READ_BYTES / lately;
+        return k->o.room ? 1 : READS_FIRST;
+    size_t n = keyed_answers_aim(k) / lately;
     return n < 1 ? 1 : n < READS_IN_FLIGHT ? n : READS_IN_FLIGHT;
 }
 
@@ -85,7 +84,7 @@ static bool read_some(struct keyed *k, struct read *reads, size_t count, size_t 
 {
     cql_ticket tickets[READS_IN_FLIGHT];
     struct read *of[READS_IN_FLIGHT];
-    size_t sent = 0, most = reads_at_once(*lately);
+    size_t sent = 0, most = reads_at_once(k, *lately);
     struct err fatal = {0};
 
     for (; *next < count && sent < most; ++*next) {

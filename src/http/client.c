@@ -18,6 +18,7 @@ struct http_client {
     CURL *easy;
     struct curl_slist *headers; /* of the call under way */
     struct buf answer;
+    size_t max_answer_bytes;
     unsigned tries; /* of the call under way: requests begun */
     size_t body_bytes;
     int64_t sent_us;     /* of the clock: when the last byte of the body went; 0: not yet */
@@ -80,7 +81,8 @@ struct http_client *http_client_new(const struct http_options *o, struct err *er
         return NULL;
     pthread_once(&once, init_curl);
     c = xalloc(sizeof *c);
-    buf_init(&c->answer, o->max_answer_bytes);
+    c->max_answer_bytes = o->max_answer_bytes;
+    buf_init(&c->answer, c->max_answer_bytes);
     c->clock = o->clock;
     c->cancel = o->cancel;
     c->connect_timeout_ms = o->connect_timeout_ms;
@@ -140,6 +142,11 @@ void http_client_free(struct http_client *c)
         explicit_bzero(c->authorization, strlen(c->authorization));
     free(c->authorization);
     free(c);
+}
+
+void http_client_trim(struct http_client *c)
+{
+    buf_fini(&c->answer);
 }
 
 static void add_header(struct http_client *c, const char *line)
@@ -363,6 +370,9 @@ bool http_call(struct http_client *c, const struct http_request *r, struct http_
     long request_bytes = 0;
 
     buf_reset(&c->answer);
+    c->answer.max = r->max_answer_bytes && r->max_answer_bytes < c->max_answer_bytes
+                        ? r->max_answer_bytes
+                        : c->max_answer_bytes;
     c->why[0] = '\0';
     c->tries = 0;
     c->body_bytes = r->body.n;

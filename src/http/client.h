@@ -34,6 +34,8 @@ struct http_client;
 
 struct http_client *http_client_new(const struct http_options *o, struct err *err);
 void http_client_free(struct http_client *c);
+/* The last answer ends, and its memory is given back. */
+void http_client_trim(struct http_client *c);
 AUTO_DEFINE(http_client);
 
 struct http_request {
@@ -42,6 +44,7 @@ struct http_request {
     const char *content_type;   /* NULL: no body */
     struct slice body;          /* borrowed for the call */
     const char *const *headers; /* more of them, "Name: value", NULL-terminated; may be NULL */
+    size_t max_answer_bytes;    /* less than the client's; 0: that */
 };
 
 struct http_answer {

@@ -99,6 +99,13 @@ void elastic_free(struct elastic *e)
     free(e);
 }
 
+void elastic_trim(struct elastic *e)
+{
+    http_client_trim(e->http);
+    gzip_trim(&e->gzip);
+    arena_fini(&e->mem);
+}
+
 void elastic_set_body_bytes(struct elastic *e, size_t bytes)
 {
     e->body_bytes = bytes ? bytes : BODY_BYTES;
@@ -217,6 +224,7 @@ bool elastic_call(struct elastic *e, const struct elastic_request *r, struct htt
                                        .url = url,
                                        .content_type = r->body.n ? r->content_type : NULL,
                                        .body = r->body,
+                                       .max_answer_bytes = r->max_answer_bytes,
                                        .headers = r->packed ? packed : NULL};
         if (!http_call(e->http, &request, a, &sent, err)) {
             if (err->kind == ERR_REJECT && r->writes)

@@ -70,6 +70,9 @@ void elastic_set_body_bytes(struct elastic *e, size_t bytes);
  *   ERR_CANCEL
  */
 
+/* Memory that large bodies and answers took is given back; the last answer ends. */
+void elastic_trim(struct elastic *e);
+
 /* What the server asked us to wait after the last ERR_RETRY, in ms; -1: nothing. */
 int64_t elastic_retry_after_ms(const struct elastic *e);
 
@@ -107,10 +110,12 @@ struct elastic_found {
  * _mget, real-time: what is stored at this moment, also when no search sees it yet.
  *   routings  one for each id (null: none); NULL: none at all
  *   out       count of them; sources live in mem
+ *   most      bytes of the answer, which may be less than max_answer_bytes; 0: those
+ *   got       bytes of it, when true is returned
  */
 bool elastic_mget(struct elastic *e, const struct elastic_target *t, const struct slice *ids,
-                  const struct slice *routings, size_t count, bool with_source, struct arena *mem,
-                  struct elastic_found *out, struct err *err);
+                  const struct slice *routings, size_t count, bool with_source, size_t most,
+                  struct arena *mem, struct elastic_found *out, size_t *got, struct err *err);
 
 /* ---- writing ----------------------------------------------------------------------------------
  */
@@ -181,6 +186,8 @@ struct elastic_bulk {
 void elastic_bulk_init(struct elastic_bulk *b, size_t max_bytes);
 void elastic_bulk_fini(struct elastic_bulk *b);
 void elastic_bulk_reset(struct elastic_bulk *b);
+/* A reset that keeps no memory for the body. */
+void elastic_bulk_trim(struct elastic_bulk *b);
 /* Writes the action line; the caller appends one JSON object on one line to b->body (not for
  * DELETE), then ends or cancels it. The id is borrowed until the next reset, but in a lean bulk,
  * until the end. */

@@ -54,14 +54,15 @@ static void write_ids(struct buf *body, const struct slice *ids, const struct sl
 }
 
 bool elastic_mget(struct elastic *e, const struct elastic_target *t, const struct slice *ids,
-                  const struct slice *routings, size_t count, bool with_source, struct arena *mem,
-                  struct elastic_found *out, struct err *err)
+                  const struct slice *routings, size_t count, bool with_source, size_t most,
+                  struct arena *mem, struct elastic_found *out, size_t *got, struct err *err)
 {
     struct http_answer a;
     char path[ELASTIC_PATH_BYTES];
     struct buf body;
     bool missing = false;
 
+    *got = 0;
     if (!count)
         return true;
     buf_init(&body, SIZE_MAX / 2);
@@ -70,7 +71,8 @@ bool elastic_mget(struct elastic *e, const struct elastic_target *t, const struc
     struct elastic_request r = {.method = "POST",
                                 .path = path,
                                 .content_type = "application/json",
-                                .body = buf_slice(&body)};
+                                .body = buf_slice(&body),
+                                .max_answer_bytes = most};
     bool ok = elastic_call(e, &r, &a, err);
     buf_fini(&body);
     if (!ok)
@@ -79,6 +81,7 @@ bool elastic_mget(struct elastic *e, const struct elastic_target *t, const struc
         return elastic_index_missing(e, t->index, err);
     if (a.status != 200)
         return elastic_fail(e, &a, a.status >= 500 ? ERR_RETRY : ERR_USER, err);
+    *got = a.body.n;
     if (elastic_read_mget(a.body, ids, count, mem, out, &missing, err))
         return true;
     return missing ? elastic_index_missing(e, t->index, err) : err_wrap(err, "%s", elastic_url(e));
@@ -108,6 +111,12 @@ void elastic_bulk_reset(struct elastic_bulk *b)
     arena_reset(&b->problems);
     b->count = 0;
     b->is_sent = false;
+}
+
+void elastic_bulk_trim(struct elastic_bulk *b)
+{
+    elastic_bulk_reset(b);
+    buf_fini(&b->body);
 }
 
 #define ADD(b, text) buf_add(b, text, sizeof text - 1)

@@ -38,6 +38,7 @@ struct elastic_request {
     const char *method, *path;
     const char *content_type; /* of the body */
     struct slice body;        /* empty: none */
+    size_t max_answer_bytes;  /* 0: of the elastic */
     bool packed;              /* body is gzip */
     bool writes;
 };

@@ -40,6 +40,11 @@ void gzip_fini(struct gzip *g)
     buf_fini(&g->packed);
 }
 
+void gzip_trim(struct gzip *g)
+{
+    buf_fini(&g->packed);
+}
+
 static bool has_packer(struct gzip *g)
 {
     if (!g->packer)

@@ -39,6 +39,8 @@ struct gzip {
 
 void gzip_init(struct gzip *g, enum gzip_mode mode, struct clock *clock);
 void gzip_fini(struct gzip *g);
+/* The memory of the last packed body is given back. */
+void gzip_trim(struct gzip *g);
 /* What to send for the body: itself, or packed (*packed true; valid until the next call). */
 struct slice gzip_body(struct gzip *g, struct slice body, bool *packed);
 /* The body as a gzip member of its own, however small; null: no memory. Valid until the next call.

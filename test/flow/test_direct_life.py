@@ -1,7 +1,11 @@
 """Direct sync's life: killed, stopped, started twice, gone on with; and a table that changes under it."""
+import contextlib
+import os
+import pathlib
 import re
 import signal
 import threading
+import time
 
 import peer_cql
 import peer_http
@@ -9,7 +13,7 @@ import pytest
 from direct import Direct, problem
 from flow import QUICK, says
 from peer_http import Reply
-from program import wait_for_text
+from program import BIN, wait_for_text
 
 SCAN = r'"items".*token\('
 
@@ -324,3 +328,33 @@ def test_waits_are_shown(direct):
     p = direct.start("--workers", 1, "--progress", "plain", json_=False)
     wait_for_text(p, "page_retry.*unavailable_shards_exception")
     assert direct.program.finish(p).code == 0
+
+
+# --- memory ------------------------------------------------------------------------------------------
+
+def peak_kib(direct, *flags, **more):
+    """The most that is resident in a run; sanitizers, where they can, give back what is freed."""
+    options = os.environ.get("ASAN_OPTIONS", "") + ":quarantine_size_mb=0"
+    process = direct.program.start(*direct.args(*flags, **more), env={"ASAN_OPTIONS": options})
+    peak, status = 0, pathlib.Path("/proc/%d/status" % process.pid)
+    with contextlib.suppress(TypeError, OSError):  # until it ends
+        while True:
+            peak = int(re.search(r"VmHWM:\s*(\d+)", status.read_text())[1])
+            time.sleep(0.01)
+    result = direct.program.finish(process, 60)
+    assert result.code == 0, result
+    return peak
+
+
+def test_large_rows_share_what_memory_there_is(program, make_ring, elastic):
+    """Rows of 2 MB and their documents, once for each worker, are more than --memory: fewer are worked on at once."""
+    direct = Direct(program, make_ring(page_rows=10), elastic, rows=48)
+    small = peak_kib(direct, versioning="sequence")
+    direct.table.put([("i%04d" % i, "new" * 700_000) for i in range(48)])
+    for i in range(48):
+        direct.elastic.put("items", "i%04d" % i, {"id": "i%04d" % i, "v": "old" * 700_000})
+    large = peak_kib(direct, "--fresh", versioning="sequence")
+    print("VmHWM KiB with small and large rows:", small, large)
+    if not re.search(rb"__tsan_init", BIN.read_bytes()):  # its own memory grows with what is touched
+        assert large - small < 64 << 10, (small, large)
+    direct.same()
