@@ -433,8 +433,26 @@ static const struct json *at_path(const struct json *v, const char *path)
     return v;
 }
 
+/* As check_field() does where names are known before. */
+static bool check_extra(struct making_row *r, const struct op *op, struct slice name)
+{
+    const struct mapping *m = r->m->steps->mapping;
+    AUTO_STR char *text = xstrndup((const char *)name.p, name.n);
+    const char *why = m->index.name ? plan_refused_name(text) : NULL;
+
+    if (why)
+        return fail(r->m, "bad_config", "field %s: one of its flags is \"%.60s\", which has %s",
+                    word_of(op), text, why);
+    return r->program != &r->m->steps->root || !mapping_names_has(&m->preserve, name) ||
+           fail(r->m, "bad_config",
+                "field %s: one of its flags is \"%.60s\", which the mapping preserves", word_of(op),
+                text);
+}
+
 static bool add_extra(struct making_row *r, const struct op *op, const struct json *name)
 {
+    if (!check_extra(r, op, name->text))
+        return false;
     /* One member, however many steps set it: the last one counts. */
     for (struct extra *old = r->extras; old; old = old->next)
         if (slice_eq(old->name, name->text)) {

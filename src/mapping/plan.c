@@ -147,7 +147,7 @@ static int find_exact(const struct schema *s, const char *name)
 }
 
 /* Elasticsearch's own names, and names that it takes apart. */
-static const char *refused_name(const char *name)
+const char *plan_refused_name(const char *name)
 {
     static const char *const own[] = {
         "_id",        "_index",       "_type",        "_source",       "_routing",
@@ -166,7 +166,7 @@ static const char *refused_name(const char *name)
 
 static bool check_field(const struct mapping *m, struct place at, const char *name, struct err *err)
 {
-    const char *why = m->index.name ? refused_name(name) : NULL;
+    const char *why = m->index.name ? plan_refused_name(name) : NULL;
 
     if (at.line == 0)
         at = m->table.at;
@@ -373,6 +373,17 @@ static bool check_preserve(struct plan *p, struct err *err)
     return m->versioning == VERSIONING_SEQUENCE || (!m->preserve_all && !m->preserve.count) ||
            mapping_error(m, m->preserve.count ? m->preserve.list[0].at : m->object_at, err,
                          "preserve needs versioning: sequence");
+}
+
+/* What one document has of them and the next one has not would stay as if others had written it. */
+static bool check_flags(struct plan *p, struct err *err)
+{
+    const struct mapping *m = p->mapping;
+
+    return !m->preserve_all || !p->steps.root.has_flags ||
+           mapping_error(m, m->object_at, err,
+                         "preserve: all can't be where bit_flags makes fields that are not known "
+                         "before; name those to preserve");
 }
 
 static bool check_key(struct plan *p, struct err *err)
@@ -696,7 +707,8 @@ static bool compile(struct plan *p, struct fields *f, struct err *err)
     if (!check_key(p, err) || !check_preserve(p, err) || !start_fields(p, f, err) ||
         !compile_id(p, f, err) || !compile_routing(p, f, err) || !compile_select(p, err))
         return false;
-    if (!compile_steps(p, f, err) || !check_null_rules(p, f, err) || !compile_columns(p, f, err))
+    if (!compile_steps(p, f, err) || !check_flags(p, err) || !check_null_rules(p, f, err) ||
+        !compile_columns(p, f, err))
         return false;
     p->read_text = statement(p, p->column_count, p->key_count);
     p->keys_text = xalloc((p->key_count + 1u) * sizeof *p->keys_text);
@@ -1541,10 +1553,10 @@ bool plan_make(const struct plan *p, const struct slice *cells, struct slice id,
     return false;
 }
 
-static bool is_named(const struct mapping_names *names, struct slice field)
+bool mapping_names_has(const struct mapping_names *names, struct slice name)
 {
     for (size_t i = 0; i < names->count; i++)
-        if (slice_is(field, names->list[i].name))
+        if (slice_is(name, names->list[i].name))
             return true;
     return false;
 }
@@ -1554,7 +1566,7 @@ bool plan_preserves(const struct plan *p, struct slice field)
     for (size_t i = 0; i < p->field_count; i++)
         if (slice_is(field, p->fields[i].name) && (i < p->written || p->mapping->preserve_all))
             return false;
-    return p->mapping->preserve_all || is_named(&p->mapping->preserve, field);
+    return p->mapping->preserve_all || mapping_names_has(&p->mapping->preserve, field);
 }
 
 bool plan_has_preserve(const struct plan *p)

@@ -155,6 +155,9 @@ bool steps_compile(struct steps *s, struct program *p, const struct mapping_step
                    struct err *err);
 /* After that: which operations keys wait for. */
 void steps_finish(struct program *p);
+/* NULL: Elasticsearch takes it as the name of a field; else what it has. */
+const char *plan_refused_name(const char *name);
+bool mapping_names_has(const struct mapping_names *names, struct slice name);
 /* Every column that conditions and operations read. */
 void steps_each_column(struct program *p, void (*visit)(void *ctx, struct field *f), void *ctx);
 

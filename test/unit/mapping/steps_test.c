@@ -90,7 +90,10 @@ static int start(void **state)
           "[{\"id\":\"types\",\"value\":\"{\\\"fields\\\":[{\\\"name\\\":\\\"none\\\"},"
           "{\\\"value\\\":2,\\\"flagNameList\\\":[\\\"isSchool\\\",\\\"num2\\\"]},"
           "{\\\"value\\\":5,\\\"flagNameList\\\":\\\"isBoard\\\"},"
-          "{\\\"value\\\":8,\\\"flagNameList\\\":[\\\"txt\\\"]}]}\"},"
+          "{\\\"value\\\":8,\\\"flagNameList\\\":[\\\"txt\\\"]},"
+          "{\\\"value\\\":16,\\\"flagNameList\\\":[\\\"ok\\\",\\\"kept\\\"]},"
+          "{\\\"value\\\":32,\\\"flagNameList\\\":\\\"a.b\\\"},"
+          "{\\\"value\\\":64,\\\"flagNameList\\\":\\\"_id\\\"}]}\"},"
           "{\"id\":\"bad\",\"value\":\"{\"},{\"id\":\"odd\",\"value\":\"{}\"},{\"id\":\"null\"}]");
     TABLE("counted", counted,
           "[{\"n\":5,\"u\":\"00000000-0000-0000-0000-000000000001\",\"v\":\"five\"}]");
@@ -658,6 +661,20 @@ static void bit_flags(void **state)
          "bad_config: field num: the table of its flags is no JSON", 0, 0},
         {"num", BITS("odd", ""), "\"num\":2",
          "bad_config: field num: the table of its flags has no list at the path", 0, 0},
+        /* names that Elasticsearch takes apart; that others write */
+        {"num", BITS("types", ""), "\"num\":32",
+         "bad_config: field num: one of its flags is \"a.b\", which has a dot, which makes an "
+         "object of it",
+         0, 0},
+        {"num", BITS("types", ""), "\"num\":64",
+         "bad_config: field num: one of its flags is \"_id\", which has Elasticsearch's own "
+         "meaning",
+         0, 0},
+        {"num", BITS("types", ""), "\"num\":16", "{\"num\":16,\"kept\":true,\"ok\":true", 0, 0},
+        {"num", "versioning: sequence\npreserve: [other, kept]\n" BITS("types", ""), "\"num\":16",
+         "bad_config: field num: one of its flags is \"kept\", which the mapping preserves", 0, 0},
+        {"num", "versioning: sequence\npreserve: [other, kept]\n" BITS("types", ""), "\"num\":2",
+         "{\"num\":2,\"num2\":true,\"isSchool\":true", 0, 0},
         /* a flag of a field's name replaces it; steps see that; a later step wins */
         {"num, txt", BITS("types", "") "  - copy: {x: txt}\n", "\"num\":8,\"txt\":\"t\"",
          "{\"num\":8,\"txt\":true,\"x\":true", 0, 0},
@@ -804,6 +821,9 @@ static void mistakes(void **state)
         {"ts", "timestamps: {default: iso_ms_utc, ts: {pattern: yyyy, tz: Asia/Nowhere}}\n",
          "timestamps: unknown time zone \"Asia/Nowhere\": a name such as Asia/Kolkata is wanted, "
          "and the system's tzdata"},
+        {"num", "versioning: sequence\npreserve: all\n" BITS("types", ""),
+         "preserve: all can't be where bit_flags makes fields that are not known before; name "
+         "those to preserve"},
         {"org", "steps:\n  - lookup: {field: o, table: orgs, key: {id: \"{org}\"}, take: name}\n",
          "there is no table ks.orgs"},
         {"org", "steps:\n  - lookup: {field: o, table: org, key: {id: \"{org}\"}, take: nam}\n",
