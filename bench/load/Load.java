@@ -14,10 +14,10 @@ import org.apache.cassandra.io.sstable.CQLSSTableWriter;
  * Writes a table of ids as SSTables, in the order of their tokens, without a server: millions of rows in a minute.
  * The ids are made from their number, so every machine measures the same rows.
  *
- *   Load DIR KEYSPACE TABLE ROWS [BIO]
+ *   Load DIR KEYSPACE TABLE ROWS [BIO | CREATE]
  *
  * With BIO, the documents that direct sync is measured with: a dozen columns of mixed types, one of them a text of about
- * BIO characters.
+ * BIO characters. With CREATE, a statement: ROWS partitions of one of Sunbird's user tables (Users.java).
  */
 public class Load {
     static final String COLUMNS = "(id text PRIMARY KEY, name text, status text, updated bigint)";
@@ -30,15 +30,16 @@ public class Load {
         DatabaseDescriptor.toolInitialization(); // the settings of the node that will read them
         int rows = Integer.parseInt(a[3]);
         String table = a[1] + "." + a[2];
-        docs = a.length > 4;
+        sunbird = a.length > 4 && a[4].startsWith("CREATE") ? a[2] : null;
+        docs = a.length > 4 && sunbird == null;
         int bio = docs ? Integer.parseInt(a[4]) : 0;
         String columns = docs ? DOCS : COLUMNS;
         String names = docs ? "(id, name, email, bio, status, age, visits, score, active, created, tags, props) VALUES"
                 + " (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)" : "(id, name, status, updated) VALUES (?, ?, ?, ?)";
         try (CQLSSTableWriter writer = CQLSSTableWriter.builder()
                 .inDirectory(a[0])
-                .forTable("CREATE TABLE " + table + " " + columns)
-                .using("INSERT INTO " + table + " " + names)
+                .forTable(sunbird != null ? a[4] : "CREATE TABLE " + table + " " + columns)
+                .using(sunbird != null ? Users.insert(a[1], sunbird) : "INSERT INTO " + table + " " + names)
                 .withPartitioner(Murmur3Partitioner.instance)
                 .sorted()
                 .build()) {
@@ -46,7 +47,10 @@ public class Load {
                 Integer[] order = Arrays.stream(part).boxed().toArray(Integer[]::new);
                 Arrays.sort(order, (x, y) -> Long.compare(tokens[x], tokens[y]));
                 for (int i : order) {
-                    if (docs)
+                    if (sunbird != null)
+                        for (Object[] row : Users.rows(sunbird, i))
+                            writer.addRow(row);
+                    else if (docs)
                         writer.addRow(doc(i, bio));
                     else
                         writer.addRow(id(i), "name " + i, i % 10 == 0 ? "inactive" : "active", 1700000000000L + i);
@@ -57,6 +61,7 @@ public class Load {
     }
 
     static boolean docs;
+    static String sunbird; // one of its tables; null: another kind
     static long[] tokens;
 
     static Object[] doc(int i, int bio) {
@@ -87,7 +92,7 @@ public class Load {
 
     static ByteBuffer key(int i) {
         if (!docs)
-            return ByteBuffer.wrap(id(i).getBytes(StandardCharsets.US_ASCII));
+            return ByteBuffer.wrap((sunbird != null ? Users.key(sunbird, i) : id(i)).getBytes(StandardCharsets.US_ASCII));
         UUID u = UUID.fromString(id(i));
         return ByteBuffer.allocate(16).putLong(u.getMostSignificantBits()).putLong(u.getLeastSignificantBits()).flip();
     }
