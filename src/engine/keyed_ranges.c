@@ -142,7 +142,7 @@ static bool pays(struct keyed *k, const struct reading *r, double *rows)
     double keys =
         range->per_token * tokens_between(r->list[0].token - 1, r->list[r->count - 1].token);
     *rows = keys * range->per_key;
-    if ((keys - (double)r->count) * range->per_key <= VAIN_ROWS * (double)r->count) {
+    if ((keys - (double)r->count) * range->per_key <= (double)(VAIN_ROWS * r->count)) {
         range->skips = 0;
         return true;
     }
@@ -156,7 +156,7 @@ static bool pays(struct keyed *k, const struct reading *r, double *rows)
 static uint32_t first_rows(const struct keyed *k, const struct keyed_range *range, double expected)
 {
     double fit = range->row_bytes ? (double)(keyed_round_aim(k) / range->row_bytes + 1) : 0;
-    double rows = expected < 0 ? PROBE_ROWS : expected + expected / 4 + PROBE_ROWS;
+    double rows = (expected < 0 ? 0 : expected + expected / 4) + (double)PROBE_ROWS;
 
     return (uint32_t)(rows < fit ? rows : fit);
 }
