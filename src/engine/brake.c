@@ -78,14 +78,6 @@ bool brake_delete(struct brake *b)
     return may;
 }
 
-void brake_pull(struct brake *b, const char *why)
-{
-    pthread_mutex_lock(&b->lock);
-    look_at_window(b);
-    pull_locked(b, why);
-    pthread_mutex_unlock(&b->lock);
-}
-
 bool brake_pulled(struct brake *b, char *why, size_t size)
 {
     pthread_mutex_lock(&b->lock);

@@ -32,7 +32,5 @@ AUTO_DEFINE(brake);
 void brake_ids(struct brake *b, uint64_t ids);
 /* One more row is confirmed to be missing: may its document go? False: pulled. */
 bool brake_delete(struct brake *b);
-/* From now on nothing is deleted. The first reason is kept. */
-void brake_pull(struct brake *b, const char *why);
 /* `why` may be NULL. */
 bool brake_pulled(struct brake *b, char *why, size_t size);

@@ -377,6 +377,10 @@ void direct_progress(struct direct *d, struct direct_progress *out)
     if (out->total < out->done)
         out->total = 0;
     crew_copy_note(&d->crew, out->note);
+    unsigned at_once = limit_requests(d->o.limit);
+    if (!*out->note && at_once < d->o.workers)
+        snprintf(out->note, sizeof out->note, "slowed down: %u of %u requests at once", at_once,
+                 d->o.workers);
 }
 
 static bool read_counts(struct direct *d, struct direct_counts *c, struct err *err)

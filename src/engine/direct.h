@@ -61,7 +61,7 @@ struct direct_counts {
 
 struct direct_progress {
     uint64_t done, before, total /* 0: unknown */, failed;
-    char note[96]; /* why it waits; "" */
+    char note[96]; /* why it waits, or goes slowly; "" */
 };
 
 struct direct;

@@ -154,11 +154,6 @@ void journal_close(struct journal *j)
     journal_free(j);
 }
 
-const char *journal_path(const struct journal *j)
-{
-    return j->path;
-}
-
 char *journal_lock_path(const struct journal *j, const char *identity_hash)
 {
     return xsprintf("%s/locks/%s", j->state_dir, identity_hash);

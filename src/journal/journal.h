@@ -65,7 +65,6 @@ struct journal;
 struct journal *journal_open(const char *state_dir, bool durable, struct clock *clock,
                              struct err *err);
 void journal_close(struct journal *j);
-const char *journal_path(const struct journal *j);
 /* Removes runs that ended more than `keep_s` seconds ago. What can still be resumed stays. */
 bool journal_prune(struct journal *j, int64_t keep_s, struct err *err);
 

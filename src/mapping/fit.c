@@ -35,15 +35,6 @@ __attribute__((format(printf, 4, 5))) static void find(struct fit *out, enum fit
     va_end(ap);
 }
 
-size_t fit_failing(const struct fit *f)
-{
-    size_t n = 0;
-
-    for (size_t i = 0; i < f->count; i++)
-        n += f->list[i].grade == FIT_FAIL;
-    return n;
-}
-
 /* ---- the index's side -------------------------------------------------------------------------
  */
 

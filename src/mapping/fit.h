@@ -39,4 +39,3 @@ void fit_columns(const struct json *mappings, const struct mapping *m, const str
                  struct fit *out);
 /* One document as it would be sent. */
 void fit_document(const struct json *mappings, const struct json *document, struct fit *out);
-size_t fit_failing(const struct fit *f);

@@ -56,7 +56,7 @@ struct elastic *elastic_new(const struct elastic_options *o, struct err *err)
     e->shared = o->shared ? o->shared : &e->own;
     e->node = atomic_fetch_add(&e->shared->workers, 1) % count;
     e->body_max = SIZE_MAX;
-    elastic_set_body_bytes(e, o->body_bytes);
+    e->body_bytes = o->body_bytes ? o->body_bytes : BODY_BYTES;
     e->retry_after_ms = -1;
     arena_init(&e->mem, ANSWER_MEMORY);
     gzip_init(&e->gzip, gzip_modes[o->compress], o->clock);
@@ -104,11 +104,6 @@ void elastic_trim(struct elastic *e)
     http_client_trim(e->http);
     gzip_trim(&e->gzip);
     arena_fini(&e->mem);
-}
-
-void elastic_set_body_bytes(struct elastic *e, size_t bytes)
-{
-    e->body_bytes = bytes ? bytes : BODY_BYTES;
 }
 
 int64_t elastic_retry_after_ms(const struct elastic *e)

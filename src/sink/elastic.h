@@ -57,8 +57,6 @@ struct elastic;
 struct elastic *elastic_new(const struct elastic_options *o, struct err *err);
 void elastic_free(struct elastic *e);
 AUTO_DEFINE(elastic);
-/* From the next request on. A body that was too large for the server stays the limit. */
-void elastic_set_body_bytes(struct elastic *e, size_t bytes);
 
 /*
  * Errors of every call below:
@@ -247,9 +245,6 @@ bool elastic_primary_terms(struct elastic *e, const char *index, struct elastic_
  * server refuses it. */
 bool elastic_index_create(struct elastic *e, const char *name, struct slice definition,
                           struct err *err);
-/* The mapping's "properties"; NULL: it has none. Lives in mem. */
-bool elastic_index_mapping(struct elastic *e, const char *name, struct arena *mem,
-                           const struct json **properties, struct err *err);
 
 /* Whether writing makes sense now. */
 struct elastic_state {

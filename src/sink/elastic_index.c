@@ -371,29 +371,6 @@ bool elastic_index_create(struct elastic *e, const char *name, struct slice defi
                    elastic_url(e), name);
 }
 
-bool elastic_index_mapping(struct elastic *e, const char *name, struct arena *mem,
-                           const struct json **properties, struct err *err)
-{
-    char path[ELASTIC_PATH_BYTES];
-    struct http_answer a;
-    const struct json *one;
-
-    if (!check_name(name, err))
-        return false;
-    mapped_path(e, name, "/_mapping", path);
-    if (!elastic_get(e, path, &a, err))
-        return false;
-    if (a.status == 404)
-        return elastic_index_missing(e, name, err);
-    if (!read_one(e, name, &a, &one, err))
-        return false;
-    const struct json *root = json_parse(a.body, mem, err);
-    if (!root)
-        return err_wrap(err, "the mapping of \"%s\"", name);
-    *properties = json_get(json_get(root->first, "mappings"), "properties");
-    return true;
-}
-
 /* ---- may we write now? -------------------------------------------------------------------------
  */
 

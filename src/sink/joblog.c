@@ -199,11 +199,3 @@ const char *joblog_failure_path(const struct joblog *l)
 {
     return l->failure.path;
 }
-
-uint64_t joblog_calls(struct joblog *l)
-{
-    pthread_mutex_lock(&l->lock);
-    uint64_t calls = l->calls;
-    pthread_mutex_unlock(&l->lock);
-    return calls;
-}

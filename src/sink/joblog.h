@@ -41,4 +41,3 @@ bool joblog_add(struct joblog *l, bool success, struct slice request, struct sli
 
 const char *joblog_success_path(const struct joblog *l);
 const char *joblog_failure_path(const struct joblog *l);
-uint64_t joblog_calls(struct joblog *l);

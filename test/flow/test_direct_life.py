@@ -330,6 +330,15 @@ def test_waits_are_shown(direct):
     assert direct.program.finish(p).code == 0
 
 
+def test_slowing_down_is_shown(direct):
+    """After it was pushed back: how many requests it sends at once."""
+    def slow(req):
+        time.sleep(0.3)
+    direct.on_bulk(problem(429, "es_rejected_execution_exception"), *[slow] * 12)
+    r = direct.run("--workers", 4, "--progress", "bar", json_=False)
+    assert r.code == 0 and "slowed down: 2 of 4 requests at once" in r.err, r
+
+
 # --- memory ------------------------------------------------------------------------------------------
 
 def peak_kib(direct, *flags, **more):

@@ -73,26 +73,12 @@ static void every_hour_anew(void **state)
     assert_int_equal(deletes(b, 200), 100);
 }
 
-static void a_range_that_failed(void **state)
-{
-    AUTO(brake) struct brake *b = brake_new(&(struct brake_options){.clock = &test_clock});
-    char why[200];
-
-    (void)state;
-    brake_pull(b, "a range could not be read");
-    brake_pull(b, "another");
-    assert_int_equal(deletes(b, 1), 0);
-    assert_true(brake_pulled(b, why, sizeof why));
-    assert_string_equal(why, "a range could not be read");
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_hundred_or_one_percent),
         cmocka_unit_test(goes_on_where_the_run_stopped),
         cmocka_unit_test(every_hour_anew),
-        cmocka_unit_test(a_range_that_failed),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

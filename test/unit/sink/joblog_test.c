@@ -93,7 +93,6 @@ static void form(void **state)
     fputs("Request No : 5\nRequest : {5", f);
     fclose(f);
     l = open_log(0);
-    assert_int_equal(joblog_calls(l), 5);
     add(l, false, "{6}", "", NULL, 6);
     joblog_close(l);
     struct buf b = content(bad);
@@ -125,7 +124,7 @@ static void long_answers(void **state)
     buf_fini(&b);
     joblog_close(l);
     l = open_log(0); /* N is found in front of a long entry */
-    assert_int_equal(joblog_calls(l), 1);
+    add(l, true, "{2}", "", NULL, 2);
     joblog_close(l);
     free(text);
 }
@@ -201,7 +200,7 @@ static void many_workers(void **state)
         pthread_join(threads[i], &failed);
         assert_null(failed);
     }
-    assert_int_equal(joblog_calls(l), THREADS * EACH);
+    add(l, true, "{}", "", NULL, THREADS * EACH + 1);
     struct ids *s = ids_open(
         &(struct ids_options){.path = joblog_failure_path(l), .key_names = key, .key_count = 1},
         &err);
