@@ -461,6 +461,9 @@ static void add_counts(struct work *w, struct tx *t, const struct keyed_totals *
         {"stale", sum->counts.stale, METRIC_documents_stale_total},
         {"failed", sum->counts.failed, METRIC_documents_failed_total},
         {"contended", sum->counts.contended, METRIC_documents_contended_total},
+        {"altered", sum->counts.altered, METRIC_values_altered_total},
+        {"bad_json", sum->counts.bad_json, METRIC_values_bad_json_total},
+        {"lookup_missing", sum->counts.lookup_missing, METRIC_lookups_missing_total},
     };
 
     for (size_t i = 0; i < sizeof counts / sizeof *counts; i++) {

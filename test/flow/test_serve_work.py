@@ -368,6 +368,20 @@ def test_two_servers_of_one_state_folder(serve, program, cassandra, elastic):  #
     assert str(serve.server.pid) in text, text
 
 
+def test_what_documents_lack_is_counted(serve, cassandra, elastic, program):  # noqa: F811
+    """Values that are altered, texts that are no JSON among them, and rows of other tables that are missing."""
+    mapping = program.file("place.yaml", "object: place\nsource: {keyspace: sunbird, table: places}\ntarget: {index: location}\nsteps:\n"
+                           "  - parse_json: {field: extra, as: object, bad: {}}\n"
+                           "  - lookup: {field: owner, table: organisation, key: {id: \"{org}\"}, take: orgname, missing: omit}\n")
+    cassandra.table("sunbird", "places", "id text, size double, extra text, org text", "id", rows=[
+        ("a", float("nan"), "no json", "o1"), ("b", 1.0, "{}", "o2"), ("c", 2.0, "[]", "o2")])
+    cassandra.tables["sunbird", "organisation"].put([("o1", "One")])
+    serve.start(mappings=("sunbird/batch", mapping))
+    serve.sync("place", ["a", "b", "c"])
+    m = serve.metrics()
+    assert (m["documents_indexed_total"], m["values_altered_total"], m["values_bad_json_total"], m["lookups_missing_total"]) == (3, 3, 2, 2), m
+
+
 def test_metrics_tell_the_truth(serve, cassandra, elastic):  # noqa: F811
     locations(cassandra, "a", "b", "c")
     elastic.put("location", "b", location("b"))
