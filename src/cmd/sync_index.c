@@ -28,37 +28,12 @@ void direct_sync_fini(struct direct_sync *d)
 /* ---- what is said ------------------------------------------------------------------------------
  */
 
-static void counts_json(struct direct_sync *d, struct buf *b, const struct direct_counts *c,
-                        int exit_code)
+static void add_json(struct direct_sync *d, struct buf *b, const struct direct_counts *c,
+                     int exit_code)
 {
-    const struct {
-        const char *name;
-        uint64_t n;
-    } list[] = {
-        {"rows", c->rows},
-        {"filtered", c->filtered},
-        {"merged", c->merged},
-        {"documents", c->documents},
-        {"indexed", c->indexed},
-        {"unchanged", c->unchanged},
-        {"stale", c->stale},
-        {"failed", c->failed},
-        {"gone", c->gone},
-        {"unread_ranges", c->unread_ranges},
-        {"nan_to_null", c->nan_to_null},
-        {"bad_utf8", c->bad_utf8},
-        {"year_out_of_range", c->year_out_of_range},
-        {"bad_json", c->bad_json},
-        {"lookup_missing", c->lookup_missing},
-        {"id_collision", c->id_collision},
-        {"altered", c->altered},
-        {"bytes", c->bytes},
-    };
-
     buf_printf(b, "{\"run\":\"%s\",\"exit_code\":%d,\"index\":", run_id(d->s->run), exit_code);
     json_add_string(b, slice_str(plan_index(d->doc.plan)));
-    for (size_t i = 0; i < sizeof list / sizeof *list; i++)
-        buf_printf(b, ",\"%s\":%llu", list[i].name, (unsigned long long)list[i].n);
+    counts_add_json(b, direct_count_list, c);
     buf_printf(b, ",\"took_ms\":%lld}", (long long)d->took_ms);
 }
 
@@ -293,7 +268,7 @@ static bool give_up_run(struct direct_sync *d, const struct direct_counts *count
     struct buf json;
 
     buf_init(&json, 64 << 10);
-    counts_json(d, &json, counts, exit_code);
+    add_json(d, &json, counts, exit_code);
     err_clear(err);
     bool ok = sync_end(d->s, buf_cstr(&json), exit_code, err);
     buf_fini(&json);
@@ -320,7 +295,7 @@ static bool sync_table(struct direct_sync *d, int *exit_code, bool *again, struc
         sync_columns_warn_added(&d->doc, d->s->cluster);
     buf_init(&text, 64 << 10);
     buf_init(&json, 64 << 10);
-    counts_json(d, &json, &counts, *exit_code);
+    add_json(d, &json, &counts, *exit_code);
     if (d->s->config->output.json) {
         buf_add_slice(&text, buf_slice(&json));
         buf_add_byte(&text, '\n');

@@ -15,19 +15,9 @@ enum { LOOK_MS = 100, COPY_WORKERS = 8 };
 static void copy_json(struct buf *b, const char *id, const char *to, const struct copy_counts *c,
                       int exit_code)
 {
-    buf_printf(
-        b,
-        "{\"run\":\"%s\",\"exit_code\":%d,\"rows\":%llu,\"filtered\":%llu,\"documents\":%llu,"
-        "\"written\":%llu,"
-        "\"failed\":%llu,"
-        "\"nan_to_null\":%llu,\"bad_utf8\":%llu,\"year_out_of_range\":%llu,\"bad_json\":%llu,"
-        "\"lookup_missing\":%llu,\"bytes\":%llu,\"to\":",
-        id, exit_code, (unsigned long long)c->rows, (unsigned long long)c->filtered,
-        (unsigned long long)c->documents, (unsigned long long)c->written,
-        (unsigned long long)c->failed, (unsigned long long)c->nan_to_null,
-        (unsigned long long)c->bad_utf8, (unsigned long long)c->year_out_of_range,
-        (unsigned long long)c->bad_json, (unsigned long long)c->lookup_missing,
-        (unsigned long long)c->bytes);
+    buf_printf(b, "{\"run\":\"%s\",\"exit_code\":%d", id, exit_code);
+    counts_add_json(b, copy_count_list, c);
+    buf_add_str(b, ",\"to\":");
     json_add_string(b, slice_str(to));
     buf_add_byte(b, '}');
 }

@@ -319,36 +319,30 @@ void copy_progress(struct copy *c, struct copy_progress *out)
     crew_copy_note(&c->crew, out->note);
 }
 
+const struct count copy_count_list[] = {
+    COUNT(copy_counts, rows),
+    COUNT(copy_counts, filtered),
+    COUNT(copy_counts, documents),
+    COUNT(copy_counts, written),
+    COUNT(copy_counts, failed),
+    COUNT(copy_counts, bytes),
+    COUNT(copy_counts, nan_to_null),
+    COUNT(copy_counts, bad_utf8),
+    COUNT(copy_counts, year_out_of_range),
+    COUNT(copy_counts, bad_json),
+    COUNT(copy_counts, lookup_missing),
+    COUNT(copy_counts, unread_ranges),
+    {NULL, 0},
+};
+
 bool copy_finish(struct copy *c, struct copy_counts *counts, struct err *err)
 {
-    const struct {
-        const char *name;
-        uint64_t *to;
-    } list[] = {
-        {"rows", &counts->rows},
-        {"filtered", &counts->filtered},
-        {"documents", &counts->documents},
-        {"written", &counts->written},
-        {"failed", &counts->failed},
-        {"bytes", &counts->bytes},
-        {"nan_to_null", &counts->nan_to_null},
-        {"bad_utf8", &counts->bad_utf8},
-        {"year_out_of_range", &counts->year_out_of_range},
-        {"bad_json", &counts->bad_json},
-        {"lookup_missing", &counts->lookup_missing},
-        {"unread_ranges", &counts->unread_ranges},
-    };
     struct err count_err = {0};
 
     *counts = (struct copy_counts){0};
     crew_join(&c->crew, err);
-    for (size_t i = 0; i < sizeof list / sizeof *list; i++) {
-        int64_t n = 0;
-
-        if (!run_count(c->o.run, list[i].name, &n, &count_err) && err->kind == ERR_NONE)
-            *err = count_err;
-        *list[i].to = (uint64_t)n;
-    }
+    if (!counts_read(c->o.run, copy_count_list, counts, &count_err) && err->kind == ERR_NONE)
+        *err = count_err;
     if (err->kind == ERR_NONE)
         sink_file_sync(c->o.file, err);
     tasks_free(c->tasks);

@@ -14,6 +14,7 @@
 #include "base/clock.h"
 #include "base/err.h"
 #include "cql/cql.h"
+#include "engine/counts.h"
 #include "journal/journal.h"
 #include "mapping/plan.h"
 #include "sink/file.h"
@@ -47,6 +48,8 @@ struct copy_counts {
         bad_json;            /* values altered, by reason (mapping/json.h) */
     uint64_t lookup_missing; /* rows of other tables that are not there */
 };
+
+extern const struct count copy_count_list[]; /* all of them */
 
 struct copy_progress {
     uint64_t done, before, total, failed;

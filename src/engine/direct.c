@@ -383,41 +383,27 @@ void direct_progress(struct direct *d, struct direct_progress *out)
                  d->o.workers);
 }
 
-static bool read_counts(struct direct *d, struct direct_counts *c, struct err *err)
-{
-    const struct {
-        const char *name;
-        uint64_t *to;
-    } list[] = {
-        {"rows", &c->rows},
-        {"filtered", &c->filtered},
-        {"merged", &c->merged},
-        {"documents", &c->documents},
-        {"indexed", &c->indexed},
-        {"unchanged", &c->unchanged},
-        {"stale", &c->stale},
-        {"failed", &c->failed},
-        {"bytes", &c->bytes},
-        {"gone", &c->gone},
-        {"unread_ranges", &c->unread_ranges},
-        {"nan_to_null", &c->nan_to_null},
-        {"bad_utf8", &c->bad_utf8},
-        {"year_out_of_range", &c->year_out_of_range},
-        {"bad_json", &c->bad_json},
-        {"lookup_missing", &c->lookup_missing},
-        {"id_collision", &c->id_collision},
-        {"altered", &c->altered},
-    };
-
-    for (size_t i = 0; i < sizeof list / sizeof *list; i++) {
-        int64_t n = 0;
-
-        if (!run_count(d->o.run, list[i].name, &n, err))
-            return false;
-        *list[i].to = (uint64_t)n;
-    }
-    return true;
-}
+const struct count direct_count_list[] = {
+    COUNT(direct_counts, rows),
+    COUNT(direct_counts, filtered),
+    COUNT(direct_counts, merged),
+    COUNT(direct_counts, documents),
+    COUNT(direct_counts, indexed),
+    COUNT(direct_counts, unchanged),
+    COUNT(direct_counts, stale),
+    COUNT(direct_counts, failed),
+    COUNT(direct_counts, bytes),
+    COUNT(direct_counts, gone),
+    COUNT(direct_counts, unread_ranges),
+    COUNT(direct_counts, nan_to_null),
+    COUNT(direct_counts, bad_utf8),
+    COUNT(direct_counts, year_out_of_range),
+    COUNT(direct_counts, bad_json),
+    COUNT(direct_counts, lookup_missing),
+    COUNT(direct_counts, id_collision),
+    COUNT(direct_counts, altered),
+    {NULL, 0},
+};
 
 bool direct_finish(struct direct *d, struct direct_counts *counts, struct err *err)
 {
@@ -425,7 +411,7 @@ bool direct_finish(struct direct *d, struct direct_counts *counts, struct err *e
 
     *counts = (struct direct_counts){0};
     crew_join(&d->crew, err);
-    if (!read_counts(d, counts, &count_err) && err->kind == ERR_NONE)
+    if (!counts_read(d->o.run, direct_count_list, counts, &count_err) && err->kind == ERR_NONE)
         *err = count_err;
     tasks_free(d->tasks);
     scan_plan_fini(&d->scan);

@@ -17,6 +17,7 @@
 #include "base/clock.h"
 #include "base/err.h"
 #include "cql/cql.h"
+#include "engine/counts.h"
 #include "engine/guard.h"
 #include "engine/limit.h"
 #include "journal/journal.h"
@@ -58,6 +59,8 @@ struct direct_counts {
     uint64_t lookup_missing; /* rows of other tables that are not there */
     uint64_t altered;        /* of documents that were read by themselves */
 };
+
+extern const struct count direct_count_list[]; /* all of them */
 
 struct direct_progress {
     uint64_t done, before, total /* 0: unknown */, failed;

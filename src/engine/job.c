@@ -114,50 +114,44 @@ void job_progress(struct job *j, struct job_progress *out)
     out->pauses_left_ms = left_ms > 0 ? left_ms : 0;
 }
 
+static const struct count count_list[] = {
+    COUNT(job_counts, ids),
+    COUNT(job_counts, duplicate),
+    COUNT(job_counts, bad),
+    COUNT(job_counts, missing),
+    COUNT(job_counts, accepted),
+    COUNT(job_counts, confirmed),
+    COUNT(job_counts, failed),
+    COUNT(job_counts, given),
+    COUNT(job_counts, given_duplicate),
+    COUNT(job_counts, given_bad),
+    COUNT(job_counts, given_missing),
+    COUNT(job_counts, found),
+    COUNT(job_counts, blocks),
+    COUNT(job_counts, unread_ranges),
+    COUNT(job_counts, ids_found),
+    COUNT(job_counts, deleted),
+    COUNT(job_counts, kept),
+    COUNT(job_counts, rows),
+    COUNT(job_counts, filtered),
+    COUNT(job_counts, merged),
+    COUNT(job_counts, documents),
+    COUNT(job_counts, indexed),
+    COUNT(job_counts, unchanged),
+    COUNT(job_counts, stale),
+    COUNT(job_counts, documents_failed),
+    COUNT(job_counts, altered),
+    COUNT(job_counts, lookup_missing),
+    COUNT(job_counts, id_collision),
+    {NULL, 0},
+};
+
 static bool read_counts(struct job *j, struct job_counts *c, struct err *err)
 {
-    const struct {
-        const char *name;
-        uint64_t *to;
-    } list[] = {
-        {"ids", &c->ids},
-        {"duplicate", &c->duplicate},
-        {"bad", &c->bad},
-        {"missing", &c->missing},
-        {"accepted", &c->accepted},
-        {"confirmed", &c->confirmed},
-        {"failed", &c->failed},
-        {"given", &c->given},
-        {"given_duplicate", &c->given_duplicate},
-        {"given_bad", &c->given_bad},
-        {"given_missing", &c->given_missing},
-        {"found", &c->found},
-        {"blocks", &c->blocks},
-        {"unread_ranges", &c->unread_ranges},
-        {"ids_found", &c->ids_found},
-        {"deleted", &c->deleted},
-        {"kept", &c->kept},
-        {"rows", &c->rows},
-        {"filtered", &c->filtered},
-        {"merged", &c->merged},
-        {"documents", &c->documents},
-        {"indexed", &c->indexed},
-        {"unchanged", &c->unchanged},
-        {"stale", &c->stale},
-        {"documents_failed", &c->documents_failed},
-        {"altered", &c->altered},
-        {"lookup_missing", &c->lookup_missing},
-        {"id_collision", &c->id_collision},
-    };
     AUTO_STR char *no_await = NULL;
 
-    for (size_t i = 0; i < sizeof list / sizeof *list; i++) {
-        int64_t n = 0;
-
-        if (!run_count(j->o.run, list[i].name, &n, err))
-            return false;
-        *list[i].to = (uint64_t)n;
-    }
+    if (!counts_read(j->o.run, count_list, c, err))
+        return false;
     c->calls = atomic_load(&j->calls);
     if (!run_note(j->o.run, "no_await", &no_await, err))
         return false;

@@ -13,6 +13,7 @@
 #include <stdatomic.h>
 
 #include "engine/blocks.h"
+#include "engine/counts.h"
 #include "engine/crew.h"
 #include "engine/job.h"
 #include "engine/tasks.h"
