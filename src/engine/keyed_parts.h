@@ -137,7 +137,7 @@ struct keyed {
     size_t other_answer_bytes;
     const struct plan *ranges_plan; /* whose are: */
     struct keyed_range *ranges;     /* one for each of its reads; NULL: none yet */
-    uint64_t rows_owed; /* read, and not yet told to o.limit */
+    uint64_t rows_owed;             /* read, and not yet told to o.limit */
     struct elastic_bulk bulk;
     struct doc **bulk_docs; /* for each item */
     int64_t oldest_us;      /* T of the oldest of them */
