@@ -68,12 +68,14 @@ static bool run_ids(struct index_ids *x, struct job_counts *counts, struct err *
     unsigned workers = c->sync.workers ? (unsigned)c->sync.workers : INDEX_WORKERS;
     const struct plan *plans[] = {d->doc.plan, NULL};
     struct guard *guards[] = {d->guard, NULL};
+    struct pause pause;
     struct keyed_options keyed = {
         .cluster = d->s->cluster,
         .elastic = &d->elastic,
         .plans = plans,
         .guards = guards,
         .limit = d->limit,
+        .pause = &pause,
         .missing = missing[c->sync.missing],
         .brake = x->brake,
         .clock = &d->s->ctx->clock,
@@ -100,11 +102,11 @@ static bool run_ids(struct index_ids *x, struct job_counts *counts, struct err *
         .max_body_bytes = BLOCK_BYTES,
         .object_type = plan_object(d->doc.plan),
     };
+    pause_init(&pause, plan_index(d->doc.plan), o.clock);
     struct job *job = job_start(&o, err);
-
-    if (!job)
-        return false;
-    return sync_watch_job(d->s, job, counts, err);
+    bool ok = job && sync_watch_job(d->s, job, counts, err);
+    pause_fini(&pause);
+    return ok;
 }
 
 static const struct {

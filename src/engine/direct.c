@@ -209,6 +209,7 @@ bool direct_worker_open(struct direct_worker *w, struct direct *d, struct err *e
         .only_keys = d->o.most_documents > 0,
         .memory_bytes = d->o.memory_bytes / d->o.workers,
         .room = &d->room,
+        .pause = &d->pause,
     };
     w->keyed = keyed_open(&keyed, err);
     return w->keyed != NULL;
@@ -252,6 +253,11 @@ static int64_t asked_ms(void *ctx)
     return ((struct direct_worker *)ctx)->asked_ms;
 }
 
+static bool is_told(void *ctx)
+{
+    return pause_is_on(&((struct direct_worker *)ctx)->direct->pause);
+}
+
 static void read_trouble(void *ctx)
 {
     limit_read_trouble(((struct direct_worker *)ctx)->direct->o.limit);
@@ -291,6 +297,7 @@ bool direct_work(struct direct_worker *w,
         .range_cut = range_cut,
         .range_failed = range_failed,
         .asked_ms = asked_ms,
+        .is_told = is_told,
         .read_trouble = read_trouble,
         .ctx = w,
     };
@@ -353,6 +360,7 @@ struct direct *direct_start(const struct direct_options *o, struct err *err)
     }
     crew_init(&d->crew, o->cancel, NULL, NULL);
     room_init(&d->room, o->memory_bytes / 2, o->cancel);
+    pause_init(&d->pause, plan_index(o->plan), o->clock);
     for (unsigned i = 0; i < o->workers; i++)
         crew_add(&d->crew, by_key ? direct_scan_keys : direct_scan_rows, d);
     return d;
@@ -377,6 +385,7 @@ void direct_progress(struct direct *d, struct direct_progress *out)
     if (out->total < out->done)
         out->total = 0;
     crew_copy_note(&d->crew, out->note);
+    pause_copy_note(&d->pause, out->note, sizeof out->note);
     unsigned at_once = limit_requests(d->o.limit);
     if (!*out->note && at_once < d->o.workers)
         snprintf(out->note, sizeof out->note, "slowed down: %u of %u requests at once", at_once,
@@ -418,6 +427,7 @@ bool direct_finish(struct direct *d, struct direct_counts *counts, struct err *e
     crew_fini(&d->crew);
     quota_fini(&d->quota);
     room_fini(&d->room);
+    pause_fini(&d->pause);
     free(d);
     return err->kind == ERR_NONE;
 }

@@ -11,6 +11,7 @@
 #include "engine/crew.h"
 #include "engine/direct.h"
 #include "engine/keyed.h"
+#include "engine/pause.h"
 #include "engine/quota.h"
 #include "engine/room.h"
 #include "engine/tasks.h"
@@ -33,6 +34,7 @@ struct direct {
     struct quota quota;
     struct room room; /* half of the memory: for documents larger than the workers' shares of the
                          other half */
+    struct pause pause;
     uint64_t before;
     atomic_uint_fast64_t rows;
     atomic_uint_fast64_t failed;

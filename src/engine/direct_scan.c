@@ -138,14 +138,18 @@ static bool send_bulk(struct scanner *s, struct err *err)
     limit_leave(d->o.limit, ok && !sent.pushed_back ? LIMIT_FINE : LIMIT_PUSHED_BACK, sent.took_ms);
     if (!ok) {
         s->w.asked_ms = elastic_retry_after_ms(s->w.elastic);
-        if (err->kind == ERR_RETRY)
+        if (err->kind == ERR_RETRY) {
+            pause_look(&d->pause, s->w.elastic);
             guard_refresh(d->o.guard, s->w.elastic);
+        }
         return false;
     }
     s->w.sum.bytes += s->bulk.body.len;
     s->sure_term = -1;
     for (size_t i = 0; i < s->bulk.count; i++)
         judge(s, &s->bulk.items[i], s->row_at[i]);
+    if (!s->again_count)
+        pause_pass(&d->pause, s->w.elastic);
     elastic_bulk_reset(&s->bulk);
     s->aim = limit_body_bytes(d->o.limit);
     return true;

@@ -107,6 +107,8 @@ void job_progress(struct job *j, struct job_progress *out)
     out->paused_ms = (j->paused_ms + pausing_ms) / j->sender_count;
     pthread_mutex_unlock(&j->lock);
     crew_copy_note(&j->crew, out->note);
+    if (j->o.keyed && j->o.keyed->pause)
+        pause_copy_note(j->o.keyed->pause, out->note, sizeof out->note);
     if (out->total <= done || !j->o.api)
         return;
     uint64_t calls = (out->total - done + j->o.block_ids - 1) / j->o.block_ids;

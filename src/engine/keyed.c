@@ -137,12 +137,14 @@ bool keyed_no_memory(struct err *err)
     return err_set(err, ERR_SYSTEM, "the memory set aside for a call is too small for its ids");
 }
 
-/* Waits before the next try. The first failure in a row is told, and every tenth. */
+/* Waits before the next try. The first failure in a row is told, and every tenth; a pause is, once.
+ */
 bool keyed_wait(struct keyed *k, const char *event, int64_t at_least_ms, struct err *err)
 {
     if (err->kind != ERR_RETRY)
         return false;
-    if (k->retry.tries % 10 == 0)
+    bool told = k->o.pause && pause_is_on(k->o.pause);
+    if (k->retry.tries % 10 == 0 && !told)
         LOG(LOG_WARN, event, F_STR("object", plan_object(k->plan)),
             F_INT("tries", k->retry.tries + 1), F_STR("error", err->text));
     return retry_wait(&k->retry, at_least_ms, err);

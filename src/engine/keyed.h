@@ -29,6 +29,7 @@
 #include "engine/brake.h"
 #include "engine/guard.h"
 #include "engine/limit.h"
+#include "engine/pause.h"
 #include "engine/room.h"
 #include "mapping/plan.h"
 #include "sink/elastic.h"
@@ -57,6 +58,7 @@ struct keyed_options {
     struct guard *const *guards;     /* one for each plan; may be NULL, or be NULL where the plan's
                                         versioning is sequence or none */
     struct limit *limit;             /* for bulk requests; may be NULL */
+    struct pause *pause;             /* of the index of all plans; may be NULL */
     enum keyed_missing missing;
     struct brake *brake; /* for KEYED_DELETE; the owner tells it of ids */
     /* Each document that failed; may be NULL. key: plan_key_count() cells. */

@@ -47,6 +47,14 @@ static void unreadable(struct keyed *k, struct doc *d, const char *text)
         keyed_fail(k, d, "stored_unreadable", text);
 }
 
+/* Waits for the index. */
+static bool wait_for_index(struct keyed *k, const char *event, int64_t asked_ms, struct err *err)
+{
+    if (k->o.pause && err->kind == ERR_RETRY)
+        pause_look(k->o.pause, k->elastic);
+    return keyed_wait(k, event, asked_ms, err);
+}
+
 /* Of an _mget: so much that what is made of it fits into the memory of a pass. */
 static size_t most_answer(const struct keyed *k)
 {
@@ -114,7 +122,7 @@ static bool look(struct keyed *k, struct doc **docs, size_t count, struct err *e
         }
         if (!from)
             arena_reset(&k->look_mem);
-        if (!keyed_wait(k, "mget_retry", elastic_retry_after_ms(k->elastic), err))
+        if (!wait_for_index(k, "mget_retry", elastic_retry_after_ms(k->elastic), err))
             return false;
     }
     return true;
@@ -312,10 +320,13 @@ static bool send_bulk(struct keyed *k, struct err *err)
     if (fatal)
         return false;
     clear_doubts(k);
-    if (later.kind == ERR_NONE)
+    if (later.kind == ERR_NONE) {
+        if (k->o.pause)
+            pause_pass(k->o.pause, k->elastic);
         return true;
+    }
     *err = later;
-    if (!keyed_wait(k, "bulk_retry", wait_ms, err))
+    if (!wait_for_index(k, "bulk_retry", wait_ms, err))
         return false;
     if (k->guard)
         guard_refresh(k->guard, k->elastic);

@@ -44,8 +44,9 @@ static bool try_again(struct reading *r, struct err *err)
 {
     if (err->kind != ERR_RETRY)
         return false;
-    LOG(LOG_WARN, r->taking ? "page_retry" : "scan_retry", F_STR("error", err->text),
-        F_INT("tries", r->retry.tries + 1));
+    if (!r->taking || !r->w->is_told || !r->w->is_told(r->w->ctx))
+        LOG(LOG_WARN, r->taking ? "page_retry" : "scan_retry", F_STR("error", err->text),
+            F_INT("tries", r->retry.tries + 1));
     crew_note(r->w->crew, r->taking ? "waiting for the index" : "waiting for Cassandra");
     int64_t asked_ms = r->taking && r->w->asked_ms ? r->w->asked_ms(r->w->ctx) : 0;
     if (!r->taking && r->w->read_trouble)

@@ -45,6 +45,7 @@ struct worker {
     /* What the owner was asked to wait before it is given a page again (Retry-After), in ms; NULL:
      * nothing. */
     int64_t (*asked_ms)(void *ctx);
+    bool (*is_told)(void *ctx); /* why the owner gives pages back, by itself; NULL: it is not */
     void (*read_trouble)(void *ctx); /* a read failed, and may pass; NULL: nobody asks */
     void *ctx;
 };

@@ -201,6 +201,15 @@ static bool node_is_ill(int status)
     return status == 502 || status == 503 || status == 504;
 }
 
+/* A block of the whole cluster looks like missing rights, and passes. */
+static bool is_blocked(struct elastic *e, const struct http_answer *a)
+{
+    struct elastic_problem why;
+
+    elastic_read_problem(e, a, &why);
+    return strcmp(why.reason, "cluster_block_exception") == 0;
+}
+
 bool elastic_call(struct elastic *e, const struct elastic_request *r, struct http_answer *a,
                   struct err *err)
 {
@@ -246,7 +255,7 @@ bool elastic_call(struct elastic *e, const struct elastic_request *r, struct htt
             return false;
         }
         if (a->status == 401 || a->status == 403)
-            return elastic_fail(e, a, ERR_REACH, err);
+            return elastic_fail(e, a, is_blocked(e, a) ? ERR_RETRY : ERR_REACH, err);
         if (a->status >= 300 && a->status < 400)
             return err_set(err, ERR_USER, "%s answered with a redirect to %s; give that address",
                            base, a->location);

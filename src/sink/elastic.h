@@ -60,7 +60,8 @@ AUTO_DEFINE(elastic);
 
 /*
  * Errors of every call below:
- *   ERR_RETRY   not reached, lost, timed out, 429, 502, 503, 504: a write's outcome is unknown
+ *   ERR_RETRY   not reached, lost, timed out, 429, 502, 503, 504: a write's outcome is unknown; a
+ *               cluster_block_exception
  *   ERR_REJECT  elastic_mget() only: an answer that is too large, or holds a document that can't be
  *               told faithfully; ask for fewer, or without source
  *   ERR_REACH   401, 403: log-in or rights

@@ -301,13 +301,15 @@ def test_a_row_that_is_larger_than_the_memory(direct):
 
 # --- a pause -----------------------------------------------------------------------------------------
 
-@pytest.mark.parametrize("how", ["item", "items", "request"])
-def test_a_block_pauses_the_run(direct, how):
-    """Read-only or flood stage: nothing fails, it goes on when the block is gone, however often it was told."""
+@pytest.mark.parametrize("mode", ["read_time", "sequence"])
+@pytest.mark.parametrize("how", ["item", "items", "request", "cluster"])
+def test_a_block_pauses_the_run(direct, how, mode):
+    """Read-only or flood stage: nothing fails, it goes on when the block is gone, and both is told once for all workers."""
     block = refused(403, "cluster_block_exception", "index [items] blocked by: [FORBIDDEN/8/index write (api)];")
     gone = threading.Event()
-    if how == "request":
-        direct.on_bulk(lambda req: None if gone.is_set() else problem(429, "cluster_block_exception", block["error"]["reason"]), each=True)
+    if how in ("request", "cluster"):
+        status = 429 if how == "request" else 403
+        direct.on_bulk(lambda req: None if gone.is_set() else problem(status, "cluster_block_exception", block["error"]["reason"]), each=True)
     else:
         direct.elastic.item_script = lambda a, m, s: block if not gone.is_set() and (how == "items" or number(m["_id"]) == 7) else None
     direct.elastic.blocks = {"indices": {"items": {"8": {"description": "index write (api)", "levels": ["write"]}}}}
@@ -317,11 +319,61 @@ def test_a_block_pauses_the_run(direct, how):
         gone.set()
     timer = threading.Timer(1.5, away)
     timer.start()
-    c = direct.ok("--workers", 2)
+    result = direct.run("--workers", 4, "--progress", "bar", versioning=mode)
     timer.join()
+    assert result.code == 0, result
+    c = result.counts
     assert (c["rows"], c["indexed"], c["failed"]) == (60, 60, 0)
     direct.same()
     assert len(direct.bulks()) < 60
+    why = "no writing: index write (api)"
+    told = re.findall(r"level=(\w+) event=(paused|goes_on) (.*)", result.err)
+    assert [t[:2] for t in told] == [("warn", "paused"), ("warn", "goes_on")], result.err
+    assert told[0][2] == f'index=items why="{why}"' and re.fullmatch(r"index=items paused_ms=\d+", told[1][2]), told
+    assert f"paused: {why}" in result.err, result.err  # the bar
+    assert not re.search("event=(bulk|page)_retry", result.err), result.err
+
+
+@pytest.mark.parametrize("mode", ["read_time", "sequence"])
+def test_a_red_index_pauses_the_run(direct, mode):
+    """A primary is nowhere: whatever is meant for it waits, and nothing is lost or failed."""
+    gone = threading.Event()
+    lost = refused(503, "unavailable_shards_exception", "[items][0] primary shard is not active Timeout: [1m]")
+    direct.elastic.item_script = lambda a, m, s: None if gone.is_set() or number(m["_id"]) % 3 else lost
+    direct.elastic.health, direct.elastic.unassigned = "red", 1
+
+    def back():
+        direct.elastic.health, direct.elastic.unassigned = "green", 0
+        gone.set()
+    timer = threading.Timer(1, back)
+    timer.start()
+    result = direct.run("--workers", 2, versioning=mode)
+    timer.join()
+    assert result.code == 0 and (result.counts["rows"], result.counts["failed"]) == (60, 0), result
+    direct.same()
+    assert re.search(r'event=paused index=items why="the index is red: 1 shards are nowhere"', result.err), result.err
+    assert re.search("event=goes_on", result.err), result.err
+
+
+def test_a_block_pauses_a_run_of_ids(direct):
+    block = refused(403, "cluster_block_exception", "index [items] blocked by: [FORBIDDEN/8/index write (api)];")
+    direct.elastic.blocks = {"indices": {"items": {"8": {"description": "index write (api)", "levels": ["write"]}}}}
+    direct.elastic.item_script = lambda a, m, s: block if direct.elastic.blocks else None
+    ids = direct.program.file("ids.csv", "".join(f"{i}\n" for i in direct.rows()))
+    timer = threading.Timer(1, lambda: setattr(direct.elastic, "blocks", {}))
+    timer.start()
+    result = direct.run("--id-file", ids, "--progress", "bar")
+    timer.join()
+    assert result.code == 0 and result.counts["indexed"] == 60, result
+    direct.same()
+    assert re.findall("level=(warn) event=(paused|goes_on)", result.err) == [("warn", "paused"), ("warn", "goes_on")], result.err
+    assert "paused: no writing: index write (api)" in result.err, result.err
+
+
+def test_a_push_back_is_no_pause(direct):
+    direct.on_bulk(problem(429, "es_rejected_execution_exception"), problem(429, "es_rejected_execution_exception"))
+    result = direct.run("--workers", 1)
+    assert result.code == 0 and "event=page_retry" in result.err and "event=paused" not in result.err, result
 
 
 def test_a_block_that_stays_ends_the_budget(direct):

@@ -285,7 +285,8 @@ class Elastic(HttpPeer):
 
     indices  {index: {id: document}}, a document being {"_source", "_version", "_seq_no", "_primary_term"};
     item_script  function(action, meta, source) -> None or an item's answer: faults of single items
-    blocks       what the cluster's state says of blocks; health: its status
+    blocks       what the cluster's state says of blocks; health: its status, and shards
+                 that are `unassigned`
     other_shards primary terms of further shards, which hold nothing
     """
 
@@ -293,7 +294,7 @@ class Elastic(HttpPeer):
         super().__init__(**more)
         self.version, self.indices, self.deleted, self.meta = version, {}, {}, {}
         self.aliases, self.seq, self.terms, self.lock, self.item_script = {}, {}, {}, threading.RLock(), None
-        self.blocks, self.health, self.other_shards = {}, "green", []
+        self.blocks, self.health, self.unassigned, self.other_shards = {}, "green", 0, []
 
     def index(self, name, **meta):
         self.indices.setdefault(name, {})
@@ -362,7 +363,8 @@ class Elastic(HttpPeer):
 
     def cluster(self, parts):
         if parts[1:2] == ["health"]:
-            return Reply(200, {"cluster_name": "flow", "status": self.health, "timed_out": False, "number_of_nodes": 1})
+            return Reply(200, {"cluster_name": "flow", "status": self.health, "timed_out": False, "number_of_nodes": 1,
+                               "unassigned_shards": self.unassigned})
         indices = {n: {"primary_terms": {str(i): x for i, x in enumerate([t, *self.other_shards])}, "state": "open", "settings": {"index": self.meta[n].get("settings", {})},
                        "aliases": [a for a, i in self.aliases.items() if i == n], "mappings": {"_doc": self.meta[n].get("mappings", {})}}
                    for n, t in self.terms.items()}

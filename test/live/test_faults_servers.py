@@ -1,4 +1,5 @@
 """Servers that go away and come back under a direct sync: no document is lost, the run goes on by itself."""
+import re
 import subprocess
 import threading
 import time
@@ -163,6 +164,52 @@ def test_elasticsearch_is_restarted(program, table, cassandra_args, tmp_path, in
     finally:
         elastic.delete(index)
         servers.stop(*started)
+
+
+OTHERS = [pytest.param(i, marks=pytest.mark.long) for i in ("elasticsearch8", "opensearch2", "opensearch3")]
+
+
+@pytest.mark.parametrize("mode", ["read_time", "sequence"])
+@pytest.mark.parametrize("instance", ["elasticsearch", *OTHERS])
+def test_a_full_disk_blocks_the_index(program, table, cassandra_args, tmp_path, index, instance, mode):
+    """What the server does at the flood stage, set and taken away under the run: it pauses, and no document fails."""
+    started = servers.ensure(instance)
+    elastic = servers.elastic(instance)
+    block = f"/{index}/_settings"
+    try:
+        make_index(elastic, index)
+        command = [*what_to_sync(tmp_path, table, index, mode), *cassandra_args, "--elastic-url", elastic.url, "--json", "--max-docs-per-s", 3000,
+                   "--workers", 4]
+        with program.start(*command) as running:
+            Watch(elastic, index, running).until(1000)
+            elastic.ok("PUT", block, {"index.blocks.read_only_allow_delete": True})
+            running.expect("event=paused", 30)
+            before = elastic.count(index)
+            time.sleep(2)
+            assert elastic.count(index) == before < ROWS
+            elastic.ok("PUT", block, {"index.blocks.read_only_allow_delete": None})
+            result = Watch(elastic, index, running).to_the_end()
+        c = counts_of(result)
+        assert c["rows"] == ROWS and c["failed"] == 0, c
+        assert elastic.docs(index, 5000) == documents(ROWS)
+        assert len(re.findall(r'level=warn event=paused .*why="no writing: .*read-only / allow delete', result.err)) == 1, result.err
+        assert len(re.findall("level=warn event=goes_on", result.err)) == 1 and "bulk_retry" not in result.err, result.err
+    finally:
+        elastic.delete(index)
+        servers.stop(*started)
+
+
+def test_a_block_outlasts_the_budget(program, table, cassandra_args, tmp_path, elastic, index):
+    make_index(elastic, index)
+    command = [*what_to_sync(tmp_path, table, index, "read_time"), *cassandra_args, "--elastic-url", elastic.url, "--max-docs-per-s", 3000]
+    with program.start(*command, "--retry-budget", "2s") as running:
+        Watch(elastic, index, running).until(1000)
+        elastic.ok("PUT", f"/{index}/_settings", {"index.blocks.read_only_allow_delete": True})
+        result = running.wait(60)
+    assert result.code == 3 and "event=paused" in result.err and "gave up" in result.err and "run the same command again" in result.out, result
+    elastic.ok("PUT", f"/{index}/_settings", {"index.blocks.read_only_allow_delete": None})
+    c = counts_of(program.run(*command, "--json", timeout=120))
+    assert c["rows"] == ROWS and c["failed"] == 0 and elastic.docs(index, 5000) == documents(ROWS)
 
 
 @pytest.mark.long
