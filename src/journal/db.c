@@ -63,6 +63,9 @@ static const char *const sql_text[SQL_STATEMENTS] = {
     [SQL_COMMIT] = "COMMIT",
     [SQL_ROLLBACK] = "ROLLBACK",
 
+    [SQL_SYNC] = "PRAGMA synchronous = FULL",
+    [SQL_SYNC_LATER] = "PRAGMA synchronous = NORMAL",
+
     [SQL_RUN_UNFINISHED] = "SELECT no, id, started_us FROM run WHERE identity = ? AND state < 2"
                            " AND resumable ORDER BY no DESC LIMIT 1",
     [SQL_RUN_SUPERSEDE] = "UPDATE run SET state = 1, resumable = 0, ended_us = max(ended_us, ?)"

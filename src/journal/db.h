@@ -15,6 +15,8 @@ enum db_sql {
     SQL_BEGIN,
     SQL_COMMIT,
     SQL_ROLLBACK,
+    SQL_SYNC,
+    SQL_SYNC_LATER,
     SQL_RUN_UNFINISHED,
     SQL_RUN_SUPERSEDE,
     SQL_RUN_ADD,

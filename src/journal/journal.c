@@ -10,12 +10,23 @@ enum { FAILURES_AT_ONCE = 1000 }; /* forgotten in one transaction: others wait f
 
 /* ---- one writes for all ---- */
 
+/* Waiting for the disk is the most of a small transaction: only where somebody wants it. */
+static bool set_sync(struct journal *j, const struct job *group, const struct job *end,
+                     struct err *err)
+{
+    bool soon = true;
+
+    for (const struct job *job = group; job != end; job = job->next)
+        soon = soon && job->soon;
+    return !j->durable || db_do(&j->writer, soon ? SQL_SYNC_LATER : SQL_SYNC, err, "");
+}
+
 /* All of the group in one transaction, or nothing of it. */
 static bool work_group(struct journal *j, struct job *group, struct job *end)
 {
     struct db *db = &j->writer;
     struct err err;
-    bool ok = db_do(db, SQL_BEGIN, &err, "");
+    bool ok = set_sync(j, group, end, &err) && db_do(db, SQL_BEGIN, &err, "");
     bool told = false; /* one of the jobs knows why */
 
     for (struct job *job = group; ok && job != end; job = job->next) {
@@ -68,26 +79,36 @@ static void lead(struct journal *j)
     }
 }
 
+static bool do_job(struct journal *j, struct job *job)
+{
+    err_clear(job->err);
+    sem_init(&job->wake, 0, 0);
+    pthread_mutex_lock(&j->lock);
+    *j->last = job;
+    j->last = &job->next;
+    bool wait = j->led;
+    j->led = true;
+    pthread_mutex_unlock(&j->lock);
+    while (wait && sem_wait(&job->wake) < 0)
+        ; /* a signal */
+    if (!job->done)
+        lead(j);
+    sem_destroy(&job->wake);
+    return job->ok;
+}
+
 bool journal_do(struct journal *j,
                 bool (*work)(struct journal *j, struct db *db, void *ctx, struct err *err),
                 void *ctx, struct err *err)
 {
-    struct job job = {.work = work, .ctx = ctx, .err = err};
+    return do_job(j, &(struct job){.work = work, .ctx = ctx, .err = err});
+}
 
-    err_clear(err);
-    sem_init(&job.wake, 0, 0);
-    pthread_mutex_lock(&j->lock);
-    *j->last = &job;
-    j->last = &job.next;
-    bool wait = j->led;
-    j->led = true;
-    pthread_mutex_unlock(&j->lock);
-    while (wait && sem_wait(&job.wake) < 0)
-        ; /* a signal */
-    if (!job.done)
-        lead(j);
-    sem_destroy(&job.wake);
-    return job.ok;
+bool journal_do_soon(struct journal *j,
+                     bool (*work)(struct journal *j, struct db *db, void *ctx, struct err *err),
+                     void *ctx, struct err *err)
+{
+    return do_job(j, &(struct job){.work = work, .ctx = ctx, .err = err, .soon = true});
 }
 
 /* ---- open and close ---- */
@@ -128,6 +149,7 @@ struct journal *journal_open(const char *state_dir, bool durable, struct clock *
     j->state_dir = xstrdup(state_dir);
     j->path = xsprintf("%s/journal.db", state_dir);
     j->clock = clock;
+    j->durable = durable;
     if (!make_folder(locks, err) || !db_open(&j->writer, j->path, durable, err)) {
         journal_free(j);
         return NULL;

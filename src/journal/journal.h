@@ -170,6 +170,9 @@ void tx_settle(struct tx *t);
 void tx_drop(struct tx *t);
 /* Commits and empties the tx; on error it is kept as it was. */
 bool journal_commit(struct tx *t, struct err *err);
+/* The same without waiting for the disk, also in a durable journal: a machine that crashes may
+ * forget it, never what was committed before it, nor what comes after without it. */
+bool journal_commit_soon(struct tx *t, struct err *err);
 
 /* ---- lists, for people ------------------------------------------------------------------------
  */

@@ -20,6 +20,7 @@ struct job {
     /* False undoes what it did. May be called once more after that. */
     bool (*work)(struct journal *j, struct db *db, void *ctx, struct err *err);
     void *ctx;
+    bool soon; /* need not be on the disk when it is committed */
     struct err *err;
     bool ok;
     bool done;  /* set before the wake-up; awake and not done: it leads */
@@ -30,6 +31,7 @@ struct job {
 struct journal {
     char *state_dir;
     char *path;
+    bool durable;
     struct clock *clock;
 
     struct db writer;
@@ -57,6 +59,10 @@ struct run {
 bool journal_do(struct journal *j,
                 bool (*work)(struct journal *j, struct db *db, void *ctx, struct err *err),
                 void *ctx, struct err *err);
+/* The same, when a machine that crashes may forget it. */
+bool journal_do_soon(struct journal *j,
+                     bool (*work)(struct journal *j, struct db *db, void *ctx, struct err *err),
+                     void *ctx, struct err *err);
 /* The lock file of an identity's hash; malloc'ed. */
 char *journal_lock_path(const struct journal *j, const char *identity_hash);
 /* Removes the blocks that have ended. */

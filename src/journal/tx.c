@@ -345,14 +345,26 @@ static bool apply(struct journal *j, struct db *db, void *ctx, struct err *err)
     return true;
 }
 
-bool journal_commit(struct tx *t, struct err *err)
+static bool commit(struct tx *t, bool soon, struct err *err)
 {
+    struct journal *j = t->run->journal;
+
     if (t->first) {
-        if (!journal_do(t->run->journal, apply, t, err))
+        if (!(soon ? journal_do_soon : journal_do)(j, apply, t, err))
             return false;
         ended_release(&t->run->ended, t->ended_to);
-        atomic_store(&t->run->ended_ms, clock_mono_ms(t->run->journal->clock));
+        atomic_store(&t->run->ended_ms, clock_mono_ms(j->clock));
     }
     empty(t);
     return true;
+}
+
+bool journal_commit(struct tx *t, struct err *err)
+{
+    return commit(t, false, err);
+}
+
+bool journal_commit_soon(struct tx *t, struct err *err)
+{
+    return commit(t, true, err);
 }

@@ -505,7 +505,8 @@ static bool settle(struct worker *me, const struct item *item, const char *type,
     add_failures(t, type, ids, results, why);
     add_outcome(t, item, type, ids, results, why);
     init_retry(me, &retry);
-    while (!journal_commit(t, &err)) {
+    /* Forgotten by a machine that crashes, it is worked off once more. */
+    while (!journal_commit_soon(t, &err)) {
         if (!wait_for_better(me, &retry, &err))
             return false;
     }

@@ -9,10 +9,13 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <sqlite3.h>
+#include <stdatomic.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "journal/store.h"
 #include "scratch.h"
@@ -1067,6 +1070,43 @@ static void assert_failures(struct scratch *s, struct run *r, const char *text)
     assert_string_equal(listed(s, run_id(r), 0).text, text);
 }
 
+/* In the place of the C library's, also for SQLite. */
+static atomic_int synced;
+
+int fdatasync(int fd)
+{
+    synced++;
+    return (int)syscall(SYS_fdatasync, fd);
+}
+
+static int syncs_of(struct scratch *s, struct run *r, bool (*commits)(struct tx *, struct err *))
+{
+    struct tx *t = tx_new(r);
+    int before = synced;
+
+    tx_count(t, "ids", 1);
+    assert_true(commits(t, &s->err));
+    tx_free(t);
+    return synced - before;
+}
+
+static void only_what_has_to_waits_for_the_disk(void **state)
+{
+    struct scratch *s = *state;
+    int64_t ids;
+
+    s->j = journal_open(s->dir, true, &s->clock, &s->err);
+    assert_non_null(s->j);
+    struct run *r = begin_as(s, "server", true);
+    assert_true(syncs_of(s, r, journal_commit) > 0);
+    for (int i = 0; i < 3; i++)
+        assert_int_equal(syncs_of(s, r, journal_commit_soon), 0);
+    assert_true(syncs_of(s, r, journal_commit) > 0);
+    assert_true(run_count(r, "ids", &ids, &s->err));
+    assert_int_equal(ids, 5);
+    run_abandon(r);
+}
+
 static void old_failures_of_a_run_that_goes_on(void **state)
 {
     struct scratch *s = *state;
@@ -1212,6 +1252,7 @@ int main(void)
         IN_SCRATCH(a_failure_stays_alone),
         IN_SCRATCH(lists),
         IN_SCRATCH(failures_end_move_and_go),
+        IN_SCRATCH(only_what_has_to_waits_for_the_disk),
         IN_SCRATCH(old_failures_of_a_run_that_goes_on),
         IN_SCRATCH(many_failures_go_step_by_step),
         IN_SCRATCH(targets_are_remembered),
