@@ -168,69 +168,6 @@ static bool take_bytes(struct slice *in, struct slice *out)
     return slice_take(in, (size_t)n, out);
 }
 
-/* Of the entry at the front: its key, and its values as they came. */
-static bool take_multimap_entry(struct slice *in, struct slice *key, uint16_t *count,
-                                struct slice *values)
-{
-    struct slice value;
-
-    if (!take_string(in, key) || !take_u16(in, count))
-        return false;
-    *values = *in;
-    for (uint16_t i = 0; i < *count; i++) {
-        if (!take_string(in, &value))
-            return false;
-    }
-    return true;
-}
-
-bool codec_supported_has(const struct codec_supported *s, const char *key, const char *value)
-{
-    struct slice in = s->body;
-    struct slice found;
-    struct slice values;
-    struct slice one;
-    uint16_t entries;
-    uint16_t count;
-
-    if (!take_u16(&in, &entries))
-        return false;
-    while (entries-- && take_multimap_entry(&in, &found, &count, &values)) {
-        if (!slice_is(found, key))
-            continue;
-        if (!value)
-            return true;
-        while (count-- && take_string(&values, &one)) {
-            if (slice_is(one, value))
-                return true;
-        }
-    }
-    return false;
-}
-
-bool codec_read_supported(struct slice body, struct codec_supported *out, struct err *err)
-{
-    struct slice in = body;
-    struct slice key;
-    struct slice values;
-    uint16_t entries;
-    uint16_t count;
-
-    if (!take_u16(&in, &entries))
-        return cut_short(err, "SUPPORTED");
-    for (uint16_t i = 0; i < entries; i++) {
-        if (!take_multimap_entry(&in, &key, &count, &values))
-            return cut_short(err, "SUPPORTED");
-    }
-    *out = (struct codec_supported){.body = body};
-    out->v3 = codec_supported_has(out, "PROTOCOL_VERSIONS", "3/v3");
-    out->v4 = codec_supported_has(out, "PROTOCOL_VERSIONS", "4/v4");
-    /* "5/v5-beta", of Cassandra 3.x, is another protocol. */
-    out->v5 = codec_supported_has(out, "PROTOCOL_VERSIONS", "5/v5");
-    out->lz4 = codec_supported_has(out, "COMPRESSION", "lz4");
-    return true;
-}
-
 bool codec_read_authenticate(struct slice body, struct slice *class_name, struct err *err)
 {
     return take_string(&body, class_name) || cut_short(err, "AUTHENTICATE");

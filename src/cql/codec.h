@@ -55,15 +55,6 @@ void codec_execute(struct buf *out, uint8_t version, int16_t stream, struct slic
 /* ---- answers ----------------------------------------------------------------------------------
  */
 
-struct codec_supported {
-    bool v3, v4, v5;   /* announced and not as "beta" */
-    bool lz4;          /* COMPRESSION */
-    struct slice body; /* for codec_supported_has() */
-};
-bool codec_read_supported(struct slice body, struct codec_supported *out, struct err *err);
-/* Whether the multimap has `value` under `key`; value NULL: whether it has the key. */
-bool codec_supported_has(const struct codec_supported *s, const char *key, const char *value);
-
 /* The Java class of the server's authenticator. */
 bool codec_read_authenticate(struct slice body, struct slice *class_name, struct err *err);
 /* Of AUTH_CHALLENGE and AUTH_SUCCESS; may be null. */

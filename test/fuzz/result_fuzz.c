@@ -1,4 +1,4 @@
-/* Bodies of answers: results with their rows down to JSON, errors, events, SUPPORTED. */
+/* Bodies of answers: results with their rows down to JSON, errors, events. */
 #include "base/json.h"
 #include "cql/codec.h"
 #include "mapping/json.h"
@@ -44,7 +44,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     struct codec_result r;
     struct codec_error e;
     struct codec_event event;
-    struct codec_supported supported;
 
     if (!take_u8(&in, &how))
         return 0;
@@ -64,13 +63,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
             ensure(err.kind == e.kind && strlen(err.text) < sizeof err.text);
         }
         break;
-    case 2:
-        ok = codec_read_event(in, &event, &err);
-        break;
     default:
-        ok = codec_read_supported(in, &supported, &err);
-        if (ok)
-            codec_supported_has(&supported, "PROTOCOL_VERSIONS", "x");
+        ok = codec_read_event(in, &event, &err);
         break;
     }
     if (!ok)

@@ -84,20 +84,7 @@ static void handshakes(void **state)
             if (json_get(step, "framed")->truth) /* the segment is segment_test's */
                 sent = slice_of(sent.p + (lz4 ? 8 : 6), sent.n - (lz4 ? 12 : 10));
             if (slice_is(request, "OPTIONS")) {
-                struct codec_supported s;
                 codec_options(&out, version, stream_of(sent));
-                assert_true(codec_read_supported(message, &s, &err));
-                assert_true(s.v3 && s.v4 && s.v5 && s.lz4);
-                json_each (key, vectors_section("supported")) {
-                    json_each (value, key)
-                        assert_true(codec_supported_has(&s, (const char *)key->key.p,
-                                                        (const char *)value->text.p));
-                    assert_true(codec_supported_has(&s, (const char *)key->key.p, NULL));
-                }
-                assert_false(codec_supported_has(&s, "COMPRESSION", "zstd"));
-                assert_false(codec_supported_has(&s, "SCYLLA_SHARD", NULL));
-                for (size_t n = 0; n < message.n; n++)
-                    assert_false(codec_read_supported(slice_of(message.p, n), &s, &err));
             } else if (slice_is(request, "STARTUP")) {
                 struct slice name;
                 codec_startup(&out, version, stream_of(sent),
@@ -123,13 +110,6 @@ static void handshakes(void **state)
                              "5448524f575f4f4e5f4f5645524c4f4144000131"));
     codec_auth_response(&out, 4, 1, SLICE_NULL);
     check_written(unhex_text("040000010f00000004ffffffff"));
-    struct codec_supported s;
-    struct err err = {0};
-    assert_true(codec_read_supported(
-        unhex_text(
-            "0001001150524f544f434f4c5f56455253494f4e5300020004342f76340009352f76352d62657461"),
-        &s, &err));
-    assert_true(s.v4 && !s.v3 && !s.v5 && !s.lz4);
 }
 
 static void paging(void **state)
