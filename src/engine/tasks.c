@@ -176,7 +176,7 @@ uint64_t tasks_estimated_rows(const struct tasks *t)
 
 double tasks_share(const struct tasks *t)
 {
-    return (double)t->share / SAMPLE_ALL;
+    return (double)t->share / (double)SAMPLE_ALL;
 }
 
 uint64_t tasks_mean_partition_bytes(const struct tasks *t)
