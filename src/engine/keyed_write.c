@@ -126,6 +126,22 @@ static bool is_filtered(const struct keyed *k, const struct doc *d, const struct
     return false;
 }
 
+/* The partition is there, and the mapping wants none of its rows. Whoever asked for it misses it. A
+ * second read of the partition alone does not tell: the row's next one does. */
+static void no_rows(struct keyed *k, struct doc *d)
+{
+    bool confirmed = d->gone_at_ms && !d->removed;
+
+    if (!k->by_id) {
+        keyed_settle(k, d, DOC_FILTERED);
+    } else if (confirmed) {
+        d->state = DOC_CONFIRM; /* what comes of the delete is judged as a removal's */
+        keyed_remove(k, d);
+    } else {
+        keyed_no_row(k, d);
+    }
+}
+
 void keyed_write_row(struct keyed *k, struct doc *d, const struct slice *cells)
 {
     struct elastic_action plain = {.op = ELASTIC_INDEX, .condition = ELASTIC_ALWAYS};
@@ -139,7 +155,7 @@ void keyed_write_row(struct keyed *k, struct doc *d, const struct slice *cells)
     buf_reset(&k->text);
     if (!plan_make(k->plan, cells, d->id, &k->fetched, &k->work, &k->text, &altered, &why)) {
         if (strcmp(k->work.reason, PLAN_FILTERED) == 0)
-            keyed_settle(k, d, DOC_FILTERED);
+            no_rows(k, d);
         else
             keyed_fail(k, d, k->work.reason, why.text);
         return;

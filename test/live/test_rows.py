@@ -69,7 +69,7 @@ def sync(request, program, table, cassandra_args, elastic, index, tmp_path):
 
     def run(*more, to_index=True):
         where = ["--elastic-url", elastic.url] if to_index else []
-        return program.run("sync", "--mapping", mapping, *cassandra_args, *where, "--workers", "2", "--memory", "32MiB", "--json", *more)
+        return program.run("sync", "--mapping", mapping, *cassandra_args, *where, "--workers", "1", "--memory", "24MiB", "--json", *more)
     return run
 
 
@@ -130,6 +130,6 @@ def test_into_a_file(sync, db, table, changed, tmp_path):
 
 def test_a_partition_that_does_not_fit(sync, elastic, index, db, table):
     """It fails alone, by its name; all others are there."""
-    failed = counts(sync("--memory", "4MiB"), code=1)
+    failed = counts(sync("--memory", "4MiB", "--workers", "8"), code=1)
     assert failed["failed"] == 1 and failed["documents"] == len(documents(db, table))
     assert elastic.docs(index) == {id_: d for id_, d in documents(db, table).items() if id_ != "shop-big"}
