@@ -137,7 +137,7 @@ static bool pays(struct keyed *k, const struct reading *r, double *rows)
 {
     struct keyed_range *range = r->range;
 
-    if (r->count < FEWEST_KEYS || !crosses_little(k, r))
+    if (!crosses_little(k, r))
         return false;
     double keys =
         range->per_token * tokens_between(r->list[0].token - 1, r->list[r->count - 1].token);
@@ -155,10 +155,10 @@ static bool pays(struct keyed *k, const struct reading *r, double *rows)
 
 static uint32_t first_rows(const struct keyed *k, const struct keyed_range *range, double expected)
 {
-    double fit = range->row_bytes ? (double)(keyed_round_aim(k) / range->row_bytes + 1) : 0;
+    size_t fit = range->row_bytes ? keyed_round_aim(k) / range->row_bytes + 1 : 0;
     double rows = (expected < 0 ? 0 : expected + expected / 4) + (double)PROBE_ROWS;
 
-    return (uint32_t)(rows < fit ? rows : fit);
+    return rows < (double)fit ? (uint32_t)rows : (uint32_t)fit;
 }
 
 /* ---- reading -----------------------------------------------------------------------------------
@@ -311,7 +311,7 @@ bool keyed_read_ranges(struct keyed *k, struct err *err)
         if (!plan_read_at(k->plan, i)->by_partition)
             continue;
         r.count = list_wanted(k, i, list);
-        ok = read_range(k, &r, err);
+        ok = r.count < FEWEST_KEYS || read_range(k, &r, err);
     }
     free(list);
     return ok;
