@@ -210,7 +210,8 @@ bool tasks_cut(struct tx *tx, const struct scan_task *task, int64_t done_to, boo
 {
     tx_cursor_end(tx, TASKS_AXIS, task->range.start);
     if (inside) {
-        note_unread(tx, done_to, done_to + 1, why);
+        if (why)
+            note_unread(tx, done_to, done_to + 1, why);
         tx_mark(tx, TASKS_AXIS, done_to, done_to + 1);
     }
     return journal_commit(tx, err);

@@ -51,8 +51,8 @@ uint64_t tasks_mean_partition_bytes(const struct tasks *t);
 void tasks_mark(struct tx *tx, const struct scan_task *task, const struct scan_page *page);
 /*
  * The task's range goes on in parts from done_to: its cursor is forgotten. `inside`: rows of the
- * partition behind done_to were handed on already; what is left of it is noted as unread, and it is
- * never read again, for that would give those rows twice.
+ * partition behind done_to were handed on already; what is left of it is noted as unread (why NULL:
+ * nothing is left), and it is never read again, for that would give those rows twice.
  */
 bool tasks_cut(struct tx *tx, const struct scan_task *task, int64_t done_to, bool inside,
                const char *why, struct err *err);

@@ -62,12 +62,14 @@ struct reached {
     struct scan_task task; /* goes on here */
     struct buf state;      /* the task's, kept */
     bool inside;           /* rows of the partition behind done_to were handed on, too */
+    bool whole;            /* all of them */
 };
 
 static void reach(struct reached *at, const struct scan_page *page)
 {
     at->task.done_to = page->done_to;
     at->inside = page->inside;
+    at->whole = false;
     at->task.state = SLICE_NULL;
     if (!page->inside)
         return;
@@ -113,6 +115,7 @@ static bool read_pages(struct reading *r, struct reached *at, struct err *err)
         } else if (err->kind == ERR_NONE) {
             return true;
         } else if (!try_again(r, err)) {
+            at->whole = err->kind == ERR_REJECT && scan && scan_ended_whole(scan);
             return false;
         }
     }
@@ -135,7 +138,7 @@ static bool read_range(struct reading *r, const struct scan_task *task, struct e
     rest.start = at.task.done_to;
     memcpy(why, err->text, sizeof why);
     err_clear(err);
-    if (!r->w->range_cut(r->w->ctx, task, rest.start, at.inside, why, err))
+    if (!r->w->range_cut(r->w->ctx, task, rest.start, at.inside, at.whole ? NULL : why, err))
         return false;
     if (at.inside && ++rest.start == rest.end)
         return true;

@@ -35,7 +35,8 @@ struct worker {
      */
     bool (*take_page)(void *ctx, const struct scan_task *task, const struct scan_page *page,
                       struct err *err);
-    /* The range is gone on with in parts: tasks_cut() with the owner's tx. */
+    /* The range is gone on with in parts: tasks_cut() with the owner's tx; it says what `why` is.
+     */
     bool (*range_cut)(void *ctx, const struct scan_task *task, int64_t done_to, bool inside,
                       const char *why, struct err *err);
     /* A range that can't be read even cut down to its smallest (READ_FAILURE: tombstones): noted,

@@ -2,7 +2,7 @@
 
 #include <stdlib.h>
 
-enum { FIRST_ROWS = 50, MAX_ROWS = 10000 };
+enum { FIRST_ROWS = 50, MAX_ROWS = 10000, WHOLE_PAGES = 64, ROW_MAX_BYTES = 64 << 20 };
 
 static void add_token_call(struct buf *b, const struct schema *s)
 {
@@ -410,4 +410,77 @@ bool scan_next(struct scan *s, struct scan_page *out, struct err *err)
     out->scan = s;
     s->out = out;
     return out->last || s->plan->last_is_told || find_last_row(s, &out->page, err);
+}
+
+/* ---- a partition's end -------------------------------------------------------------------------
+ */
+
+static bool reads_whole_key(const struct scan_plan *p)
+{
+    unsigned keys = p->schema->partition_key_count + (unsigned)p->schema->clustering_count;
+    unsigned found = 0;
+
+    for (uint16_t i = 0; i < p->column_count; i++)
+        found += p->columns[i].what == SELECT_COLUMN && p->columns[i].column < keys;
+    return found == keys;
+}
+
+/* The page's last row, all cells of it; as it was before when there is none. */
+static bool keep_last_row(struct scan *s, const struct page *page, struct buf *row)
+{
+    struct row_cursor rows = page_rows(page);
+    struct slice last = SLICE_NULL;
+    struct err ignored = {0};
+
+    for (;;) {
+        struct slice at = rows.rest;
+
+        if (!row_next(&rows, s->cells, &ignored))
+            break;
+        last = slice_of(at.p, at.n - rows.rest.n);
+    }
+    if (ignored.kind != ERR_NONE)
+        return false;
+    if (last.p) {
+        buf_reset(row);
+        buf_add_slice(row, last);
+    }
+    return !row->full;
+}
+
+/* The row that is the last of the partition now; empty: unknown. */
+static void read_last_row(struct scan *s, struct buf *row)
+{
+    struct token_range one = {.start = s->done_to, .end = s->done_to + 1, .node = -1};
+    struct scan_task task = {.range = one, .done_to = one.start};
+    struct scan_page page;
+    struct err ignored = {0};
+    AUTO(scan) struct scan *again = scan_open(s->session, s->plan, &task, s->target_bytes,
+                                              s->page_rows, s->most_rows, &ignored);
+
+    for (int i = 0; again && i < WHOLE_PAGES; i++) {
+        if (!scan_next(again, &page, &ignored) || !keep_last_row(again, &page.page, row))
+            break;
+        if (page.last)
+            return;
+    }
+    buf_reset(row);
+}
+
+/* What was in the way may lie in this partition or behind it: where it can be read alone up to the
+ * very row that came last, it lies behind. */
+bool scan_ended_whole(struct scan *s)
+{
+    struct buf came, last;
+
+    if (!s->out || !s->out->inside || !reads_whole_key(s->plan))
+        return false;
+    buf_init(&came, ROW_MAX_BYTES);
+    buf_init(&last, ROW_MAX_BYTES);
+    if (keep_last_row(s, &s->out->page, &came) && came.len)
+        read_last_row(s, &last);
+    bool whole = last.len && slice_eq(buf_slice(&came), buf_slice(&last));
+    buf_fini(&last);
+    buf_fini(&came);
+    return whole;
 }

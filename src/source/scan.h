@@ -110,6 +110,9 @@ AUTO_DEFINE(scan);
  * inside.
  */
 void scan_last_row(struct scan *s, const struct slice *cells);
+/* After scan_next() failed: was the row that came last its partition's last one. Reads that
+ * partition once more; false also where that can't be told. */
+bool scan_ended_whole(struct scan *s);
 /* False at the end (ERR_NONE) or on error; after ERR_RETRY the next call goes on behind the last
  * page, and asks for a smaller one: it may have been too much. */
 bool scan_next(struct scan *s, struct scan_page *out, struct err *err);

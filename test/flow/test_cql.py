@@ -1,6 +1,7 @@
 """The CQL client as the program uses it: versions, compression, TLS, log-in, faults, fail-over."""
 import re
 import socket
+import struct
 import threading
 import time
 
@@ -9,7 +10,7 @@ import pytest
 from flow import PASSWORD, cass, counted, rows_of, says
 from peer_cql import (BAD_CREDENTIALS, BOOTSTRAPPING, OVERLOADED, PROTOCOL_ERROR, READ_FAILURE, READ_TIMEOUT, SERVER_ERROR,
                       SYNTAX, UNAUTHORIZED, UNAVAILABLE, bad_crc, close, delay, error, garbage, half, hang, new_metadata,
-                      page, reset, unprepared)
+                      page, reset, unprepared, key_token)
 
 COUNT = 200
 SCAN = r'"users".*token\('
@@ -528,6 +529,29 @@ def test_a_read_failure_inside_a_wide_partition_repeats_no_row(program, make_rin
         assert max(got.values()) == 1, "%d rows came twice" % sum(n - 1 for n in got.values())
         if r.code == 0:
             assert len(got) == 450
+
+
+@pytest.mark.parametrize("more", [0, 5])
+@pytest.mark.parametrize("at", [12, 20, 33])
+def test_a_read_failure_behind_a_partition_that_came_whole(program, make_ring, at, more):
+    """Pages end with partitions: of the one before the tombstones nothing is missing, and it is not said to be unread. With
+    `more` rows in it than there are in a page, some are; and it is."""
+    ring, rows = make_ring(page_rows=10), [(p, c, "v") for p in range(40) for c in range(10)]
+    tokens = {p: key_token([struct.pack(">i", p)]) for p in range(40)}
+    order = sorted(tokens, key=tokens.get)
+    before, bad = order[at - 1], order[at]
+    ring.table("shop", "wide", "p int, c int, v text", "p", "c", rows=rows + [(before, 10 + c, "v") for c in range(more)])
+
+    def tombstones(r):
+        """The next partition that it would read is the bad one."""
+        a, b = (int.from_bytes(v, "big", signed=True) for v in r.values[:2])
+        a = struct.unpack(">q", r.state[8:16])[0] if r.state else a
+        return a < tokens[bad] <= b and not any(a < t < tokens[bad] for t in tokens.values())
+    with ring:
+        ring.on("EXECUTE", r'"wide".*token\(', do=error(READ_FAILURE, "READ_TOO_MANY_TOMBSTONES"), times=None, where=tombstones)
+        r = program.run("sync", "shop.wide", "--to", "-", "--workers", 1, *cass(ring))
+        says(r, r"not read +%d\b" % (2 if more else 1), code=1)
+        assert counted(rows_of(r.out)) == counted({"p": p, "c": c, "v": v} for p, c, v in rows if p != bad)
 
 
 def test_a_range_that_stays_unreadable_is_reported(program, make_ring):
