@@ -64,6 +64,7 @@ struct exchange {
     bool too_large;
     bool no_room; /* all bodies together */
     bool unauthorized;
+    bool malformed;
     size_t held;             /* of bodies_bytes */
     char run[WORK_ID_BYTES]; /* of the call that was taken */
 };
@@ -301,7 +302,9 @@ static enum MHD_Result answer_sync(struct exchange *x, struct MHD_Connection *c,
     syncapi_answer_init(&answer, x->body.len);
     /* Text, and what is around it for as many ids as the queue takes: more are refused here. */
     arena_init(&mem, x->body.len + x->body.len / 4 + NODE_BYTES * s->o.queue_ids + (1 << 20));
-    if (x->unauthorized)
+    if (x->malformed)
+        syncapi_refuse(&rules, &request, SYNCAPI_MALFORMED, &answer);
+    else if (x->unauthorized)
         syncapi_refuse(&rules, &request, SYNCAPI_UNAUTHORIZED, &answer);
     else if (x->route == ROUTE_NONE)
         syncapi_refuse(&rules, &request, SYNCAPI_NOT_FOUND, &answer);
@@ -421,6 +424,8 @@ static enum route find_route(const char *method, const char *path)
         {"GET", "/metrics", ROUTE_METRICS},
     };
 
+    if (strcmp(method, "HEAD") == 0)
+        method = "GET"; /* the body is left out by who sends it */
     for (size_t i = 0; i < sizeof routes / sizeof *routes; i++) {
         size_t n = strlen(routes[i].path);
         if (routes[i].route == ROUTE_SYNC && strcmp(method, "GET") == 0 &&
@@ -466,6 +471,34 @@ static bool is_allowed(struct server *s, struct MHD_Connection *c, enum route ro
            keys_allow(s->o.keys, MHD_lookup_connection_value(c, MHD_HEADER_KIND, "Authorization"));
 }
 
+struct framing {
+    unsigned said; /* how often where the body ends */
+    bool odd;
+};
+
+static enum MHD_Result look_at_header(void *ctx, enum MHD_ValueKind kind, const char *name,
+                                      const char *value)
+{
+    struct framing *f = ctx;
+    bool coding = strcasecmp(name, MHD_HTTP_HEADER_TRANSFER_ENCODING) == 0;
+
+    (void)kind;
+    f->said += coding || strcasecmp(name, MHD_HTTP_HEADER_CONTENT_LENGTH) == 0;
+    f->odd = f->odd || strpbrk(name, " \t") ||
+             (coding && strcasecmp(value ? value : "", "chunked") != 0);
+    return MHD_YES;
+}
+
+/* Where a proxy in front may see the end of a request elsewhere than we do, what it lets pass as a
+ * body would be a request here. */
+static bool is_malformed(struct MHD_Connection *c)
+{
+    struct framing f = {0};
+
+    MHD_get_connection_values(c, MHD_HEADER_KIND, look_at_header, &f);
+    return f.odd || f.said > 1;
+}
+
 static void count_active(struct server *s, int delta)
 {
     pthread_mutex_lock(&s->lock);
@@ -491,7 +524,9 @@ static enum MHD_Result on_request(void *ctx, struct MHD_Connection *c, const cha
         buf_init(&x->body, s->o.max_body_bytes);
         *own = x;
         count_active(s, 1);
-        return MHD_YES;
+        x->malformed = is_malformed(c);
+        /* Answered before its body, it is the connection's last. */
+        return x->malformed ? answer_sync(x, c, path) : MHD_YES;
     }
     if (*data_size > 0) {
         size_t n = *data_size;
@@ -618,6 +653,14 @@ static void stop_watch(struct server *s)
         pthread_join(s->watch, NULL);
 }
 
+/* A path ends where it says: with a NUL in it, it would be another one here. */
+static size_t on_unescape(void *ctx, struct MHD_Connection *c, char *text)
+{
+    (void)ctx;
+    (void)c;
+    return strstr(text, "%00") ? strlen(text) : MHD_http_unescape(text);
+}
+
 static void on_log(void *ctx, const char *fmt, va_list ap)
 {
     char text[256];
@@ -733,8 +776,9 @@ struct server *server_start(const struct server_options *o, struct err *err)
                                  NULL, MHD_OPTION_LISTEN_SOCKET, fd, MHD_OPTION_CONNECTION_LIMIT,
                                  o->max_connections, MHD_OPTION_CONNECTION_MEMORY_LIMIT,
                                  (size_t)HEADER_BYTES, MHD_OPTION_THREAD_STACK_SIZE,
-                                 (size_t)STACK_BYTES, MHD_OPTION_NOTIFY_CONNECTION, on_connection,
-                                 s, MHD_OPTION_NOTIFY_COMPLETED, on_completed, s, MHD_OPTION_END);
+                                 (size_t)STACK_BYTES, MHD_OPTION_UNESCAPE_CALLBACK, on_unescape,
+                                 NULL, MHD_OPTION_NOTIFY_CONNECTION, on_connection, s,
+                                 MHD_OPTION_NOTIFY_COMPLETED, on_completed, s, MHD_OPTION_END);
     if (s->daemon)
         return s;
     err_set(err, ERR_SYSTEM, "can't start the HTTP server: %s", strerror(errno));

@@ -46,6 +46,7 @@ static const struct fault
     not_read        = {503, "not_read", "SERVICE_UNAVAILABLE", "SERVICE_UNAVAILABLE", "The journal could not be read. Try again later."},
     too_large       = {413, "too_large", "REQUEST_TOO_LARGE", "REQUEST_TOO_LARGE", "The body is larger, or has more ids, than this server takes in one call."},
     not_found       = {404, "not_found", "NOT_FOUND", "NOT_FOUND", "There is nothing at this path for this method."},
+    malformed       = {400, "malformed", "BAD_REQUEST", "BAD_REQUEST", "The headers don't say plainly where the body ends."},
     full            = {429, "full", "TOO_MANY_REQUESTS", "TOO_MANY_REQUESTS", "Too many ids are waiting: try again later."},
     not_kept        = {503, "not_kept", "SERVICE_UNAVAILABLE", "SERVICE_UNAVAILABLE", "The ids could not be kept: nothing was done. Try again later."},
     stopping        = {503, "stopping", "SERVICE_UNAVAILABLE", "SERVICE_UNAVAILABLE", "This server is stopping: nothing was done. Try again later."};
@@ -363,15 +364,11 @@ void syncapi_late(const struct syncapi_call *call, struct syncapi_answer *answer
 }
 
 static const struct fault *const refusals[] = {
-    [SYNCAPI_UNAUTHORIZED] = &unauthorized,
-    [SYNCAPI_NO_RUN] = &no_run,
-    [SYNCAPI_TABLE_BUSY] = &table_busy,
-    [SYNCAPI_NOT_READ] = &not_read,
-    [SYNCAPI_NOT_FOUND] = &not_found,
-    [SYNCAPI_TOO_LARGE] = &too_large,
-    [SYNCAPI_FULL] = &full,
-    [SYNCAPI_NOT_KEPT] = &not_kept,
-    [SYNCAPI_STOPPING] = &stopping,
+    [SYNCAPI_UNAUTHORIZED] = &unauthorized, [SYNCAPI_NO_RUN] = &no_run,
+    [SYNCAPI_TABLE_BUSY] = &table_busy,     [SYNCAPI_NOT_READ] = &not_read,
+    [SYNCAPI_NOT_FOUND] = &not_found,       [SYNCAPI_MALFORMED] = &malformed,
+    [SYNCAPI_TOO_LARGE] = &too_large,       [SYNCAPI_FULL] = &full,
+    [SYNCAPI_NOT_KEPT] = &not_kept,         [SYNCAPI_STOPPING] = &stopping,
 };
 
 void syncapi_refuse(const struct syncapi_rules *rules, const struct syncapi_request *request,

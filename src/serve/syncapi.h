@@ -95,6 +95,7 @@ enum syncapi_refusal {
     SYNCAPI_TABLE_BUSY,   /* 429: another whole table */
     SYNCAPI_NOT_READ,     /* 503: the journal */
     SYNCAPI_NOT_FOUND,    /* 404 */
+    SYNCAPI_MALFORMED,    /* 400: the body's end is not plain */
     SYNCAPI_TOO_LARGE,    /* 413 */
     SYNCAPI_FULL,         /* 429 */
     SYNCAPI_NOT_KEPT,     /* 503: the ids could not be made safe */

@@ -5,10 +5,10 @@
  * before work_submit() returns, each ended in the same transaction as its counts, failures and
  * outcome (serve/calls.h). A part is worked off by itself: an id that is twice in a call is a
  * duplicate only within a part. What the process ends is noted without waiting for the disk: a
- * machine that crashes may have parts worked off again. What an earlier process left is worked off first. Trouble
- * with a backend keeps a part with its worker, who tries again until it passes; what can never pass
- * becomes failures, and so does what this machine can't do at the sixth try. Conserved: ids =
- * duplicate + bad + missing + found + refused + waiting.
+ * machine that crashes may have parts worked off again. What an earlier process left is worked off
+ * first. Trouble with a backend keeps a part with its worker, who tries again until it passes; what
+ * can never pass becomes failures, and so does what this machine can't do at the sixth try.
+ * Conserved: ids = duplicate + bad + missing + found + refused + waiting.
  *
  * Threads: submit, wait and the readers from any; start, stop and free from one.
  */
