@@ -39,6 +39,10 @@ Load = collections.namedtuple("Load", "calls ids full errors outcomes lost rss_f
 Holds = collections.namedtuple("Holds", "name value limit text")
 
 
+def say(text):
+    print(f"bench: {text}", file=sys.stderr, flush=True)
+
+
 # --- what it runs against ------------------------------------------------------------------------
 
 def fill(address, user, password):
@@ -336,6 +340,7 @@ def run(options):
                             lambda: subprocess.run(options.start, check=True, stdout=subprocess.DEVNULL)]
                 with serving(options, url) as server:
                     text, judged = judge(name, load(options, server, ids, harm))
+                    say(text)
                     lines.append(text)
                     rows += judged
                     code = server.stop()

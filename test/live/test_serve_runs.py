@@ -112,3 +112,19 @@ def test_calls_can_be_asked_for_after_a_kill(serve, index):
     for name in names:
         assert [r["outcome"] for r in serve.done(name)["results"]] in (["indexed", "missing"], ["unchanged", "missing"])
     assert serve.count(index) == 20 * BATCHES // 500
+
+
+def test_an_index_of_another_mode_is_refused(serve, index, elastic):
+    """Its uuid and what was written tell; an index made anew has no past."""
+    assert serve.call("batch", ["c1"], operationType="sync")[0] == 200
+    serve.server.kill()
+    for file in serve.mappings[1::2]:
+        file.write_text(file.read_text().replace("sequence", "read_time"))
+    with pytest.raises(AssertionError, match=f"index {index} was written under versioning sequence, this run would use read_time"):
+        serve.start()
+    assert serve.server.wait(20).code == 2
+    for name in (index, index + "-uc"):
+        elastic.delete(name)
+        elastic.create(name, {"dynamic": False})
+    serve.start()
+    assert serve.call("batch", ["c1"], operationType="sync")[2]["result"]["esSyncResponse"] == {"c1": True}
