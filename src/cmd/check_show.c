@@ -68,6 +68,7 @@ static void add_document(struct shower *s, struct buf *b, const struct peeked *r
 
 static void print_document(struct shower *s, const struct peeked *row)
 {
+    ensure(row->document.p && "it has no reason for none");
     buf_reset(&s->text);
     add_document(s, &s->text, row);
     if (!s->config->output.json) {
