@@ -103,7 +103,10 @@ bool direct_save_page(struct direct_worker *w, const struct scan_task *task,
 
 void direct_drop_page(struct direct_worker *w)
 {
+    struct err later = {0};
+
     tx_drop(w->tx);
+    save(w, &later); /* the next try may be long in coming; what can't be saved now is told then */
     quota_end(&w->direct->quota, &w->quota, 0);
     w->sum = (struct page_sum){0};
     w->singles = 0;
@@ -260,7 +263,11 @@ static bool is_told(void *ctx)
 
 static void read_trouble(void *ctx)
 {
-    limit_read_trouble(((struct direct_worker *)ctx)->direct->o.limit);
+    struct direct_worker *w = ctx;
+    struct err later = {0};
+
+    limit_read_trouble(w->direct->o.limit);
+    save(w, &later); /* as above */
 }
 
 /* A limit is kept by waiting, and what waits grows old: a page is so small that the turns of all

@@ -41,7 +41,7 @@ struct reading {
     size_t count;
     struct slice *cells, *key; /* of a row */
     bool has_key;              /* of the row before, in the same page: */
-    struct fetched_rows *rows; /* whose it is; NULL: nobody's */
+    struct fetched_rows *rows; /* whose it is; NULL: nobody's, or filled by a level before */
     int64_t end;               /* token of the last row of the page before */
     size_t keys, came, vain;
     int64_t first_us; /* T of the first page; 0: there was none */
@@ -180,7 +180,10 @@ static struct fetched_rows *rows_of(struct keyed *k, struct reading *r)
     if (r->has_key || !r->came || token_of(k, r->key, keys) != r->end)
         r->keys++;
     r->has_key = true;
-    return r->rows = fetched_get(&k->fetched, r->read, r->key, keys);
+    r->rows = fetched_get(&k->fetched, r->read, r->key, keys);
+    if (r->rows && r->rows->filled)
+        r->rows = NULL;
+    return r->rows;
 }
 
 /* How the table is filled from the range's first token to this one. */

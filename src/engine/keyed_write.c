@@ -164,6 +164,7 @@ void keyed_write_row(struct keyed *k, struct doc *d, const struct slice *cells)
         keyed_fail(k, d, "altered_value", "a value can't be written as it is");
         return;
     }
+    d->gone_at_ms = 0; /* what was missing once is there */
     d->altered = json_counts_sum(&altered);
     d->bad_json = altered.bad_json;
     d->lookup_missing = altered.lookup_missing;

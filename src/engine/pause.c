@@ -5,7 +5,7 @@
 
 #include "base/log.h"
 
-enum { ASK_AGAIN_MS = 1000 };
+enum { ASK_AGAIN_MS = 1000, WAIT_MS = 2000 };
 
 void pause_init(struct pause *p, const char *index, struct clock *clock)
 {
@@ -20,16 +20,26 @@ void pause_fini(struct pause *p)
     pthread_mutex_destroy(&p->asking);
 }
 
+/* False: somebody asks, and the server takes its time. */
+static bool lock_asking(struct pause *p)
+{
+    struct timespec end;
+
+    clock_gettime(CLOCK_MONOTONIC, &end);
+    end.tv_sec += WAIT_MS / 1000;
+    return pthread_mutex_clocklock(&p->asking, CLOCK_MONOTONIC, &end) == 0;
+}
+
 /* Under `asking`. False: nothing new is known. */
 static bool ask(struct pause *p, struct elastic *e, struct elastic_state *out)
 {
     struct err ignored = {0}; /* the refusal has a text of its own */
-    int64_t now_ms = clock_mono_ms(p->clock);
 
-    if (now_ms - p->asked_ms < ASK_AGAIN_MS)
+    if (clock_mono_ms(p->clock) - p->asked_ms < ASK_AGAIN_MS)
         return false;
-    p->asked_ms = now_ms;
-    return elastic_cluster_state(e, p->index, out, &ignored);
+    bool ok = elastic_cluster_state(e, p->index, out, &ignored);
+    p->asked_ms = clock_mono_ms(p->clock);
+    return ok;
 }
 
 static void begin(struct pause *p, const struct elastic_state *state)
@@ -47,7 +57,8 @@ bool pause_look(struct pause *p, struct elastic *e)
 {
     struct elastic_state state;
 
-    pthread_mutex_lock(&p->asking);
+    if (!lock_asking(p))
+        return atomic_load(&p->on);
     if (!atomic_load(&p->on) && ask(p, e, &state) && state.pause)
         begin(p, &state);
     bool on = atomic_load(&p->on);
@@ -62,7 +73,8 @@ void pause_pass(struct pause *p, struct elastic *e)
 
     if (!atomic_load_explicit(&p->on, memory_order_relaxed))
         return;
-    pthread_mutex_lock(&p->asking);
+    if (!lock_asking(p))
+        return;
     bool over = atomic_load(&p->on) && ask(p, e, &state) && !state.pause;
     if (over) {
         atomic_store(&p->on, false);

@@ -22,7 +22,8 @@ enum op_kind {
 struct op {
     enum op_kind kind;
     struct op *next;
-    const char *name; /* axis, count, note, reason */
+    struct op *next_sum; /* of those settled that take in later ones */
+    const char *name;    /* axis, count, note, reason */
     const char *text;
     const char *object;
     int64_t a;
@@ -36,6 +37,7 @@ struct tx {
     struct op *first;
     struct op **last;
     struct op **settled; /* where what is not settled begins */
+    struct op *sums;     /* settled marks, cursors and counts */
     struct arena mem;
     uint64_t ended_to; /* of the run's ended blocks: those that its transaction held, too */
 };
@@ -68,7 +70,7 @@ static void empty(struct tx *t)
         arena_fini(&t->mem);
     else
         arena_reset(&t->mem);
-    t->first = NULL;
+    t->first = t->sums = NULL;
     t->last = t->settled = &t->first;
 }
 
@@ -92,13 +94,13 @@ static bool is_cursor(const struct op *op)
 static bool take_in(struct op *earlier, const struct op *op)
 {
     if (is_cursor(op) && is_cursor(earlier) && earlier->a == op->a && same_name(earlier, op)) {
-        struct op *next = earlier->next;
+        struct op *next = earlier->next, *next_sum = earlier->next_sum;
         *earlier = *op;
         earlier->next = next;
+        earlier->next_sum = next_sum;
         return true;
     }
-    if (earlier->kind != op->kind || (op->kind != OP_COUNT && op->kind != OP_MARK) ||
-        !same_name(earlier, op))
+    if (earlier->kind != op->kind || is_cursor(op) || !same_name(earlier, op))
         return false;
     if (op->kind == OP_COUNT)
         earlier->a += op->a;
@@ -115,14 +117,19 @@ void tx_settle(struct tx *t)
 
     *t->settled = NULL;
     for (; op; op = next) {
-        struct op *earlier = t->first;
+        bool sums = is_cursor(op) || op->kind == OP_COUNT || op->kind == OP_MARK;
+        struct op *earlier = sums ? t->sums : NULL;
         next = op->next;
         op->next = NULL;
         while (earlier && !take_in(earlier, op))
-            earlier = earlier->next;
-        if (!earlier) {
-            *t->settled = op;
-            t->settled = &op->next;
+            earlier = earlier->next_sum;
+        if (earlier)
+            continue;
+        *t->settled = op;
+        t->settled = &op->next;
+        if (sums) {
+            op->next_sum = t->sums;
+            t->sums = op;
         }
     }
     t->last = t->settled;

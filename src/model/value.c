@@ -160,15 +160,13 @@ static bool take_element(struct value_cursor *c, const struct type *element_type
         *element = SLICE_NULL; /* written before the field was added */
         return true;
     }
-    if (c->rest.n < 4)
+    if (!take_i32(&c->rest, &n))
         return false;
-    n = (int32_t)load_u32(c->rest.p);
-    if (n >= 0 && c->rest.n - 4 < (size_t)n)
-        return false;
-    size_t bytes = n < 0 ? 0 : (size_t)n;
-    *element = n < 0 ? SLICE_NULL : slice_of(c->rest.p + 4, bytes);
-    c->rest = slice_of(c->rest.p + 4 + bytes, c->rest.n - 4 - bytes);
-    return true;
+    if (n < 0) {
+        *element = SLICE_NULL;
+        return true;
+    }
+    return slice_take(&c->rest, (size_t)n, element);
 }
 
 bool value_next(struct value_cursor *c, const struct type **type, struct slice *element, bool *bad)

@@ -390,11 +390,14 @@ static bool next_page(struct scan *s, struct page *page, struct err *err)
 
 bool scan_next(struct scan *s, struct scan_page *out, struct err *err)
 {
-    if (!next_page(s, &out->page, err)) {
+    struct page page; /* the one before stays what it was when none comes */
+
+    if (!next_page(s, &page, err)) {
         if (err->kind == ERR_RETRY)
             ask_for_less(s);
         return false;
     }
+    out->page = page;
     /* Rows are taken apart into as many cells as were asked for. */
     if (out->page.columns->count != s->plan->column_count)
         return err_set(err, ERR_USER, "%s: %u columns came, %u were asked for", out->page.node,

@@ -32,9 +32,9 @@ def tables(db, keyspace):
     run_all(db, put + "roles (userid, role, name) VALUES (?, ?, ?)",
             [(f"u{i}" if i % 7 else f"nobody{i}", f"r{n}", (i + n) % 60) for i in range(N) for n in range(i % 3)])
     run_all(db, put + "names (id, name) VALUES (?, ?)", [(i, f"name {i}") for i in range(50)])
-    run_all(db, put + "wide (a, b, c, v) VALUES (?, ?, ?, ?)", [(i % 20, f"b{i % 15}", i, i) for i in range(N)])
+    run_all(db, put + "wide (a, b, c, v) VALUES (?, ?, ?, ?)", [(i % 200, f"b{i % 15}", i, i) for i in range(N)])
     run_all(db, put + "notes (a, b, t, name) VALUES (?, ?, now(), ?)",
-            [(i % 20, f"b{i % 15 if i % 3 else i}", i % 60) for i in range(600)])
+            [(i % 200, f"b{i % 15 if i % 3 else i}", i % 60) for i in range(600)])
     return keyspace
 
 

@@ -101,6 +101,7 @@ static struct {
 } docs[PARENTS];
 static size_t doc_count;
 
+static bool twice; /* the mapping looks into the names by a column of the parent, too */
 static struct buf expected;
 
 /* The document that the tables make of a parent. */
@@ -123,7 +124,11 @@ static const char *document(const struct row *parent)
                 buf_printf(&expected, ",\"name\":\"%s\"", rows[n].v);
         buf_add_byte(&expected, '}');
     }
-    buf_add_str(&expected, "]}");
+    buf_add_byte(&expected, ']');
+    for (size_t n = 0; twice && n < row_count; n++)
+        if (rows[n].table == NAME && !strcmp(rows[n].p, parent->v))
+            buf_printf(&expected, ",\"root\":\"%s\"", rows[n].v);
+    buf_add_byte(&expected, '}');
     return buf_cstr(&expected);
 }
 
@@ -494,6 +499,9 @@ static void open_keyed(void)
         "  - children: {field: children, table: child, by: {pid: \"{p}\"}, columns: [seq, n], "
         "each: "
         "[lookup: {field: name, table: name, key: {id: \"{n}\"}, take: name, missing: omit}]}\n";
+    static const char root[] =
+        "  - lookup: {field: root, table: name, key: {id: \"{v}\"}, take: name, missing: omit}\n";
+    char both[sizeof text + sizeof root];
     static const struct plan *plans[2];
     static const struct elastic_options elastic = {
         .urls = urls, .clock = &test_clock, .body_bytes = 1 << 20};
@@ -503,7 +511,8 @@ static void open_keyed(void)
     parent = wide ? test_schema("ks", "parent", wides, 3) : test_schema("ks", "parent", parents, 2);
     child = test_schema("ks", "child", children, 3);
     name = test_schema("ks", "name", names, 2);
-    mapping = mapping_parse(slice_str(text), "m.yaml", &err);
+    snprintf(both, sizeof both, "%s%s", text, twice ? root : "");
+    mapping = mapping_parse(slice_str(both), "m.yaml", &err);
     assert_string_equal(err.text, "");
     plans[0] = plan = plan_compile_with(mapping, parent, &tables, &err);
     assert_string_equal(err.text, "");
@@ -518,7 +527,8 @@ static void open_keyed(void)
 
 static int setup(void **state)
 {
-    wide = *state != NULL;
+    wide = *state && !strcmp(*state, "wide");
+    twice = *state && !strcmp(*state, "twice");
     row_count = doc_count = memory_bytes = 0;
     memset(ranges, 0, sizeof ranges);
     memset(singles, 0, sizeof singles);
@@ -683,6 +693,23 @@ static void names_of_a_small_table_come_together(void **state)
     expect_all();
     assert_int_equal(singles[NAME], 0);
     assert_in_range(ranges[NAME], 1, 6);
+}
+
+/* Names that a level before has brought stand among those that the next one wants. */
+static void one_table_may_serve_two_levels(void **state)
+{
+    (void)state;
+    family(200);
+    for (size_t i = 0, n = 0; i < row_count; i++)
+        if (rows[i].table == CHILD)
+            snprintf(rows[i].v, sizeof rows[i].v, "%zu", 100000 + n++ % 60);
+        else
+            snprintf(rows[i].v, sizeof rows[i].v, "%zu", 100000 + 7 * (i % 9));
+    for (int i = 0; i < 70; i++)
+        add_number(NAME, 100000 + i, 0, i);
+    scan();
+    expect_all();
+    assert_in_range(ranges[NAME], 2, 12);
 }
 
 /* ---- what does not */
@@ -893,8 +920,9 @@ static void rounds_are_cut_to_the_memory(void **state)
     assert_int_equal(singles[CHILD], 0);
 }
 
-#define T(f)    cmocka_unit_test_setup_teardown(f, setup, teardown)
-#define WIDE(f) {#f " (wide)", f, setup, teardown, (void *)"wide"}
+#define T(f)     cmocka_unit_test_setup_teardown(f, setup, teardown)
+#define WIDE(f)  {#f " (wide)", f, setup, teardown, (void *)"wide"}
+#define TWICE(f) {#f, f, setup, teardown, (void *)"twice"}
 
 int main(void)
 {
@@ -906,6 +934,7 @@ int main(void)
         T(one_partition_may_take_many_pages),
         T(nothing_at_all_is_known_by_one_page),
         T(names_of_a_small_table_come_together),
+        TWICE(one_table_may_serve_two_levels),
         T(few_come_by_themselves),
         T(a_document_alone_reads_by_keys),
         T(keys_that_stand_nowhere_come_by_themselves),
