@@ -209,6 +209,7 @@ class Rounds:
               + ("" if keep else " (warm-up)"))
 
     def alternate(self, commands, rounds, warm_up=1):
+        rounds = self.b.rounds_of(rounds)
         for i in range(rounds + warm_up):
             for name in list(commands)[::1 if i % 2 == 0 else -1]:
                 self.one(name, commands[name], keep=i >= warm_up)

@@ -84,6 +84,7 @@ class Arms:
                    + ("" if keep else " (warm-up)"))
 
     def alternate(self, commands, rows, rounds):
+        rounds = self.b.rounds_of(rounds)
         for i in range(rounds + 1):
             for name in list(commands)[::1 if i % 2 == 0 else -1]:
                 self.one(name, commands[name], rows, keep=i > 0)
