@@ -112,6 +112,7 @@ static void counts_json(struct buf *b, const struct direct_counts *c)
         {"unread_ranges", c->unread_ranges},
         {"altered", c->altered + c->nan_to_null + c->bad_utf8 + c->year_out_of_range + c->bad_json},
         {"lookup_missing", c->lookup_missing},
+        {"id_collision", c->id_collision},
     };
 
     for (size_t i = 0; i < sizeof list / sizeof *list; i++)

@@ -464,6 +464,7 @@ static void add_counts(struct work *w, struct tx *t, const struct keyed_totals *
         {"altered", sum->counts.altered, METRIC_values_altered_total},
         {"bad_json", sum->counts.bad_json, METRIC_values_bad_json_total},
         {"lookup_missing", sum->counts.lookup_missing, METRIC_lookups_missing_total},
+        {"id_collision", sum->counts.id_collision, METRIC_id_collisions_total},
     };
 
     for (size_t i = 0; i < sizeof counts / sizeof *counts; i++) {

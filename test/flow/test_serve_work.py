@@ -11,7 +11,7 @@ import pytest
 from peer_cql import OVERLOADED, error
 from peer_http import Reply
 from program import BIN
-from serving import PATHS, Serve, cassandra, elastic, location, locations, on_step, request_of, serve  # noqa: F401
+from serving import PATHS, Serve, batches, cassandra, elastic, location, locations, on_step, request_of, serve  # noqa: F401
 
 IDS = ["id-%03d" % n for n in range(300)]
 
@@ -380,6 +380,20 @@ def test_what_documents_lack_is_counted(serve, cassandra, elastic, program):  # 
     serve.sync("place", ["a", "b", "c"])
     m = serve.metrics()
     assert (m["documents_indexed_total"], m["values_altered_total"], m["values_bad_json_total"], m["lookups_missing_total"]) == (3, 3, 2, 2), m
+
+
+def test_documents_of_one_id_are_counted(serve, cassandra, elastic, program):  # noqa: F811
+    """Rows that share an _id, because it does not hold their key: by ids, and in a whole table."""
+    mapping = program.file("batch.yaml", "object: batch\nsource: {keyspace: sunbird_courses, table: course_batch}\n"
+                           "target: {index: course-batch, id: \"{courseid}\"}\nversioning: sequence\n")
+    batches(cassandra, *[("c%d" % (n % 2), "b%d" % n) for n in range(40)])
+    serve.start("--whole-table", "allow", mappings=(mapping,))
+    name = serve.call("batch", []).headers["X-Cass2es-Run"]
+    path = "%s/runs/%s" % (PATHS[0], name)
+    serve.until(lambda: serve.http("GET", path).result["state"] == "done")
+    assert serve.http("GET", path).result["summary"]["counts"]["id_collision"] > 0, "of rows that are worked off together"
+    serve.sync("batch", ["c0", "c1"])
+    assert serve.metrics()["id_collisions_total"] == 38
 
 
 def test_metrics_tell_the_truth(serve, cassandra, elastic):  # noqa: F811
