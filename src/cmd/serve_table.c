@@ -1,9 +1,12 @@
 #include "cmd/serve_table.h"
 
+#include <inttypes.h>
 #include <string.h>
 
+#include "base/hash.h"
 #include "base/log.h"
 #include "base/text.h"
+#include "cmd/sync_columns.h"
 #include "cmd/versioning.h"
 #include "engine/direct.h"
 #include "engine/retry.h"
@@ -27,6 +30,7 @@ struct serve_table {
     bool busy;
     bool stopping;
     char type[64];
+    struct serve_types *types; /* of the run: those that its identity names */
     struct run *run;
     char run_id[32];
     int64_t started_us;
@@ -35,9 +39,31 @@ struct serve_table {
 
 /* ---- its run ---- */
 
+/* What its marks are true for: rows from there, as documents made so. */
+static void make_identity(const struct serve_table *t, const struct document *doc,
+                          char out[SHA256_HEX_BYTES])
+{
+    const struct config *c = t->o.config;
+    const struct schema *s = plan_schema(doc->plan);
+    struct buf b;
+
+    buf_init(&b, 16 << 20);
+    for (const char *const *host = c->cassandra.hosts; *host; host++)
+        buf_printf(&b, "host=%s\n", *host);
+    buf_printf(&b, "port=%lld\nconsistency=%s\ntype=%s\ntable=%s.%s\nindex=%s\n",
+               (long long)c->cassandra.port, config_word(c, "cassandra.consistency"),
+               plan_object(doc->plan), s->keyspace, s->table, plan_index(doc->plan));
+    buf_printf(&b, "mapping=%s %016" PRIx64 "\nversioning=%s\n", doc->mapping->path,
+               doc->mapping->content, mapping_versioning_word(plan_versioning(doc->plan)));
+    sync_columns_identity(doc, &b);
+    hash_sha256_hex(buf_slice(&b), out);
+    buf_fini(&b);
+}
+
 /* What a client is told it is, and the settings that `failures retry` needs: those of the server,
  * but with one mapping. */
-static void add_params(const struct serve_table *t, const struct document *doc, struct buf *out)
+static void add_params(const struct serve_table *t, const struct document *doc,
+                       const char *identity, struct buf *out)
 {
     const struct schema *s = plan_schema(doc->plan);
     struct arena mem;
@@ -54,6 +80,7 @@ static void add_params(const struct serve_table *t, const struct document *doc, 
     buf_printf(out, ",\"table\":\"%s.%s\",\"index\":\"%s\",\"mapping.files\":", s->keyspace,
                s->table, plan_index(doc->plan));
     json_add_string(out, slice_str(doc->mapping->path));
+    buf_printf(out, ",\"identity\":\"%s\"", identity);
     json_each (setting, settings) {
         if (slice_is(setting->key, "mapping.files"))
             continue;
@@ -70,13 +97,12 @@ static void add_params(const struct serve_table *t, const struct document *doc, 
 static bool begin_run(struct serve_table *t, const struct document *doc, bool fresh, bool *resumed,
                       struct err *err)
 {
-    const struct schema *s = plan_schema(doc->plan);
-    AUTO_STR char *identity = xsprintf("type=%s\ntable=%s.%s\nindex=%s\n", plan_object(doc->plan),
-                                       s->keyspace, s->table, plan_index(doc->plan));
+    char identity[SHA256_HEX_BYTES];
     struct buf params;
 
+    make_identity(t, doc, identity);
     buf_init(&params, 2 << 20);
-    add_params(t, doc, &params);
+    add_params(t, doc, identity, &params);
     t->run = run_begin(t->o.journal,
                        &(struct run_spec){.command = SERVE_TABLE_COMMAND,
                                           .identity = identity,
@@ -234,23 +260,20 @@ static bool may_pass(const struct err *err)
 static void *table_main(void *arg)
 {
     struct serve_table *t = arg;
-    struct serve_types *types = serve_current_get(t->o.current);
-    const struct plan *plan = serve_types_plan(types, t->type);
+    const struct plan *plan = serve_types_plan(t->types, t->type);
     struct direct_counts counts = {0};
     struct retry retry;
     struct err err = {0};
 
     retry_init(&retry, t->o.clock, &t->cancel, PATIENCE_MS);
-    if (!plan)
-        err_set(&err, ERR_USER, "no mapping for object type %s", t->type);
-    while (plan && !sync_table(t, types, plan, &counts, &err) && may_pass(&err)) {
+    while (!sync_table(t, t->types, plan, &counts, &err) && may_pass(&err)) {
         err.kind = ERR_RETRY;
         LOG(LOG_WARN, "whole_table_waits", F_STR("run", t->run_id), F_STR("error", err.text));
         if (!retry_wait(&retry, 0, &err))
             break;
     }
     end_run(t, &counts, &err);
-    serve_types_put(types);
+    serve_types_put(TAKE(t->types));
     metrics_add(t->o.metrics, METRIC_whole_tables_running, -1);
     pthread_mutex_lock(&t->lock);
     t->busy = false;
@@ -260,25 +283,25 @@ static void *table_main(void *arg)
 
 /* ---- begin and end ---- */
 
-static bool start_locked(struct serve_table *t, const struct document *doc, bool fresh,
-                         struct err *err)
+static bool start_locked(struct serve_table *t, struct serve_types *types,
+                         const struct document *doc, bool fresh, bool *resumed, struct err *err)
 {
-    bool resumed;
-
     if (t->started)
         pthread_join(t->thread, NULL);
     t->started = false;
-    if (!begin_run(t, doc, fresh, &resumed, err))
+    if (!begin_run(t, doc, fresh, resumed, err))
         return false;
+    t->types = serve_types_ref(types);
     int rc = pthread_create(&t->thread, NULL, table_main, t);
     if (rc != 0) {
+        serve_types_put(TAKE(t->types));
         run_abandon(TAKE(t->run));
         return err_set(err, ERR_SYSTEM, "can't start a thread: %s", strerror(rc));
     }
     t->started = t->busy = true;
     metrics_add(t->o.metrics, METRIC_whole_tables_total, 1);
     metrics_add(t->o.metrics, METRIC_whole_tables_running, 1);
-    LOG(LOG_INFO, resumed ? "whole_table_goes_on" : "whole_table_begins", F_STR("run", t->run_id),
+    LOG(LOG_INFO, *resumed ? "whole_table_goes_on" : "whole_table_begins", F_STR("run", t->run_id),
         F_STR("type", t->type));
     return true;
 }
@@ -289,6 +312,7 @@ enum server_table serve_table_begin(struct serve_table *t, const char *type,
     struct serve_types *types = serve_current_get(t->o.current);
     const struct document *doc = serve_types_document(types, type);
     enum server_table taken = TABLE_NOT_KEPT;
+    bool resumed;
 
     if (!doc)
         err_set(err, ERR_USER, "no mapping for object type %s", type);
@@ -297,7 +321,7 @@ enum server_table serve_table_begin(struct serve_table *t, const char *type,
         taken = TABLE_STOPPING;
     else if (t->busy)
         taken = TABLE_BUSY;
-    else if (doc && start_locked(t, doc, true, err))
+    else if (doc && start_locked(t, types, doc, true, &resumed, err))
         taken = TABLE_TAKEN;
     if (taken == TABLE_TAKEN)
         snprintf(run, WORK_ID_BYTES, "%s", t->run_id);
@@ -306,11 +330,21 @@ enum server_table serve_table_begin(struct serve_table *t, const char *type,
     return taken;
 }
 
+/* A run that did not come to its end. */
 struct left {
-    bool found; /* the newest of all */
-    bool unfinished;
+    bool unfinished; /* the newest of all; else nothing below */
+    char id[32];
     char type[64];
+    char identity[SHA256_HEX_BYTES];
+    char *params;
 };
+
+static void copy_param(const struct json *params, const char *name, char *out, size_t size)
+{
+    struct slice value = json_get_string(params, name);
+
+    snprintf(out, size, "%.*s", (int)value.n, value.p ? (const char *)value.p : "");
+}
 
 static bool look_for_left(void *ctx, const struct run_info *info)
 {
@@ -320,14 +354,55 @@ static bool look_for_left(void *ctx, const struct run_info *info)
 
     if (strcmp(info->command, SERVE_TABLE_COMMAND) != 0)
         return true;
-    l->found = true;
     l->unfinished = info->state != RUN_FINISHED;
+    if (!l->unfinished)
+        return false;
     arena_init(&mem, 16 << 20);
-    struct slice type =
-        json_get_string(json_parse(slice_str(info->params), &mem, &err), "object_type");
-    snprintf(l->type, sizeof l->type, "%.*s", (int)type.n, type.p ? (const char *)type.p : "");
+    const struct json *params = json_parse(slice_str(info->params), &mem, &err);
+    snprintf(l->id, sizeof l->id, "%s", info->id);
+    copy_param(params, "object_type", l->type, sizeof l->type);
+    copy_param(params, "identity", l->identity, sizeof l->identity);
+    l->params = xstrdup(info->params);
     arena_fini(&mem);
     return false;
+}
+
+/* Nobody can go on with it: whoever asks for it hears where its rows are read. */
+static bool end_left(struct serve_table *t, const struct left *left, const char *by,
+                     struct err *err)
+{
+    bool resumed;
+    struct run *run = run_begin(t->o.journal,
+                                &(struct run_spec){.command = SERVE_TABLE_COMMAND,
+                                                   .identity = left->identity,
+                                                   .params = left->params,
+                                                   .resumable = true},
+                                &resumed, err);
+    if (!run)
+        return false;
+    AUTO_STR char *summary =
+        xsprintf("{\"exit_code\":%d,\"counts\":{},\"error\":\"its mapping, columns or settings are "
+                 "others now: begun from the start as run %s\"}",
+                 EXIT_USAGE, by);
+    return run_end(run, RUN_FINISHED, EXIT_USAGE, summary, err);
+}
+
+static bool go_on(struct serve_table *t, struct serve_types *types, const struct document *doc,
+                  const struct left *left, struct err *err)
+{
+    bool resumed;
+    char id[sizeof t->run_id];
+
+    pthread_mutex_lock(&t->lock);
+    bool ok = start_locked(t, types, doc, false, &resumed, err);
+    snprintf(id, sizeof id, "%s", t->run_id);
+    pthread_mutex_unlock(&t->lock);
+    if (!ok || resumed)
+        return ok;
+    LOG(LOG_WARN, "whole_table_begins_anew", F_STR("run", id), F_STR("left", left->id),
+        F_STR("type", left->type),
+        F_STR("why", "its mapping, columns or settings are others than when it was begun"));
+    return end_left(t, left, id, err);
 }
 
 bool serve_table_resume(struct serve_table *t, struct err *err)
@@ -340,13 +415,12 @@ bool serve_table_resume(struct serve_table *t, struct err *err)
         return true;
     struct serve_types *types = serve_current_get(t->o.current);
     const struct document *doc = serve_types_document(types, left.type);
-    pthread_mutex_lock(&t->lock);
-    bool ok = !doc || start_locked(t, doc, false, err);
-    pthread_mutex_unlock(&t->lock);
+    bool ok = !doc || go_on(t, types, doc, &left, err);
     serve_types_put(types);
     if (!doc)
-        LOG(LOG_WARN, "whole_table_left", F_STR("type", left.type),
+        LOG(LOG_WARN, "whole_table_left", F_STR("run", left.id), F_STR("type", left.type),
             F_STR("error", "its type is not served any more"));
+    free(left.params);
     return ok;
 }
 

@@ -204,6 +204,49 @@ def test_a_whole_table_goes_on_after_a_restart(serve, cassandra, elastic, how): 
     assert serve.metrics()["whole_tables_total"] == 0, "a run that ended is not begun again"
 
 
+LEFT = ("object: batch\nsource: {keyspace: sunbird_courses, table: course_batch}\nselect: batchid\n"
+        "target: {index: course-batch, id: \"{batchid}\"}\nversioning: sequence\n%s")
+
+
+def leave_a_table(serve, cassandra, elastic, mapping):  # noqa: F811
+    """Some of its rows are indexed; the server is killed."""
+    batches(cassandra, *[("c%d" % n, "b%d" % n) for n in range(60)])
+    on_step(elastic, lambda step, n, request: time.sleep(60) if step == "_bulk" and serve.docs("batch") else None)
+    serve.start("--whole-table", "allow", mappings=(mapping,))
+    name = serve.call("batch", []).headers["X-Cass2es-Run"]
+    serve.until(lambda: serve.docs("batch"))
+    time.sleep(0.3)  # its marks are saved
+    serve.kill()
+    elastic.always = None
+    assert 0 < len(serve.docs("batch")) < 60
+    return name
+
+
+@pytest.mark.parametrize("change", ["mapping", "versioning", "consistency"])
+def test_a_whole_table_that_was_begun_otherwise_begins_anew(serve, cassandra, elastic, program, change):  # noqa: F811
+    mapping = program.file("m.yaml", LEFT % "")
+    name = leave_a_table(serve, cassandra, elastic, mapping)
+    flags = ["--whole-table", "allow"]
+    if change == "mapping":
+        program.file("m.yaml", LEFT % "steps:\n  - copy: {title: name}\n")
+    elif change == "versioning":
+        program.file("m.yaml", LEFT.replace("sequence", "none") % "")
+        flags.append("--change-versioning")
+    else:
+        flags += ["--consistency", "quorum"]
+    serve.start(*flags, mappings=(mapping,))
+    anew = re.search(r"level=warn event=whole_table_begins_anew run=(\S+) left=%s" % name, serve.server.err())[1]
+    serve.until(lambda: run_of(serve, anew)["state"] == "done")
+    assert run_of(serve, anew)["summary"]["counts"]["rows"] == 60
+    if change == "mapping":
+        assert all("title" in d for d in serve.docs("batch").values()), "no document of the old mapping"
+    old = run_of(serve, name)
+    assert old["state"] == "done" and anew in old["summary"]["error"]
+    serve.stop()
+    serve.start(*flags, mappings=(mapping,))
+    assert serve.metrics()["whole_tables_total"] == 0, "neither is gone on with"
+
+
 # ---- filters without the partition key
 
 def test_a_filter_that_would_scan_is_refused(serve, cassandra, elastic):  # noqa: F811
