@@ -415,11 +415,15 @@ bool serve_table_resume(struct serve_table *t, struct err *err)
         return true;
     struct serve_types *types = serve_current_get(t->o.current);
     const struct document *doc = serve_types_document(types, left.type);
-    bool ok = !doc || go_on(t, types, doc, &left, err);
+    const char *why = !doc ? "its type is not served any more"
+                      : !t->o.config->serve.whole_table
+                          ? "--whole-table allow is not given any more"
+                          : NULL;
+    bool ok = why || go_on(t, types, doc, &left, err);
     serve_types_put(types);
-    if (!doc)
+    if (why)
         LOG(LOG_WARN, "whole_table_left", F_STR("run", left.id), F_STR("type", left.type),
-            F_STR("error", "its type is not served any more"));
+            F_STR("error", why));
     free(left.params);
     return ok;
 }

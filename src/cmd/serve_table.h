@@ -27,7 +27,7 @@ struct serve_table_options {
 struct serve_table;
 
 struct serve_table *serve_table_new(const struct serve_table_options *o, struct err *err);
-/* Goes on with what an earlier process left. */
+/* Goes on with what an earlier process left, where whole tables are allowed; else it stays left. */
 bool serve_table_resume(struct serve_table *t, struct err *err);
 /* As server_hooks.whole_table, of a table. */
 enum server_table serve_table_begin(struct serve_table *t, const char *type,

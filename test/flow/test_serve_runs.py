@@ -247,6 +247,20 @@ def test_a_whole_table_that_was_begun_otherwise_begins_anew(serve, cassandra, el
     assert serve.metrics()["whole_tables_total"] == 0, "neither is gone on with"
 
 
+def test_a_left_whole_table_needs_the_permission_still(serve, cassandra, elastic, program):  # noqa: F811
+    mapping = program.file("m.yaml", LEFT % "")
+    name = leave_a_table(serve, cassandra, elastic, mapping)
+    there = set(serve.docs("batch"))
+    serve.start(mappings=(mapping,))
+    assert re.search("level=warn event=whole_table_left run=%s" % name, serve.server.err())
+    assert serve.metrics()["whole_tables_total"] == 0 and run_of(serve, name)["state"] == "interrupted"
+    serve.stop()
+    assert set(serve.docs("batch")) == there
+    serve.start("--whole-table", "allow", mappings=(mapping,))
+    serve.until(lambda: run_of(serve, name)["state"] == "done")
+    assert len(serve.docs("batch")) == 60
+
+
 # ---- filters without the partition key
 
 def test_a_filter_that_would_scan_is_refused(serve, cassandra, elastic):  # noqa: F811
