@@ -16,6 +16,7 @@ enum {
     WORKERS = 4,
     MEMORY_BYTES = 24 << 20,
     LOOK_MS = 100,
+    SYSTEM_TRIES = 6, /* that this machine fails, one behind the other: some seconds */
 };
 /* It was accepted: no time without a server ends it. */
 static const int64_t PATIENCE_MS = INT64_C(1000) * 86400 * 365;
@@ -147,16 +148,21 @@ static void counts_json(struct buf *b, const struct direct_counts *c)
 
 static int verdict(const struct direct_counts *c, const struct err *err)
 {
-    if (err->kind == ERR_CANCEL)
-        return EXIT_INTERRUPTED;
     if (err->kind != ERR_NONE)
-        return EXIT_USAGE;
+        return command_exit_code(err->kind);
     if (!direct_conserved(c))
         return EXIT_DEFECT;
     return c->failed || c->unread_ranges ? EXIT_SOME_FAILED : EXIT_DONE;
 }
 
-/* Stopped, it is left to be gone on with; anything else ends it for good. */
+/* What was in its way is not of the run. */
+static bool can_go_on(int code)
+{
+    return code == EXIT_INTERRUPTED || code == EXIT_REACH || code == EXIT_MACHINE;
+}
+
+/* Stopped, or failed by this machine, it is left to be gone on with at the next start; anything
+ * else ends it for good. */
 static void end_run(struct serve_table *t, const struct direct_counts *c, const struct err *err)
 {
     int code = verdict(c, err);
@@ -177,8 +183,8 @@ static void end_run(struct serve_table *t, const struct direct_counts *c, const 
         F_INT("documents", c->documents), F_INT("failed", c->failed), F_STR("error", err->text));
     if (code > EXIT_SOME_FAILED && code != EXIT_INTERRUPTED)
         metrics_add(t->o.metrics, METRIC_whole_tables_failed_total, 1);
-    if (!run_end(TAKE(t->run), code == EXIT_INTERRUPTED ? RUN_INTERRUPTED : RUN_FINISHED, code,
-                 buf_cstr(&b), &why))
+    if (!run_end(TAKE(t->run), can_go_on(code) ? RUN_INTERRUPTED : RUN_FINISHED, code, buf_cstr(&b),
+                 &why))
         LOG(LOG_ERROR, "journal_failed", F_STR("error", why.text));
     buf_fini(&b);
 }
@@ -252,9 +258,20 @@ static bool sync_table(struct serve_table *t, const struct serve_types *types,
     return direct_finish(d, counts, err);
 }
 
-static bool may_pass(const struct err *err)
+static bool may_pass(const struct err *err, unsigned *machine)
 {
-    return err->kind == ERR_RETRY || err->kind == ERR_REACH;
+    *machine += err->kind == ERR_SYSTEM;
+    return err->kind == ERR_RETRY || err->kind == ERR_REACH ||
+           (err->kind == ERR_SYSTEM && *machine < SYSTEM_TRIES);
+}
+
+/* The workers of an attempt that failed were told to stop; a stop of the server's stays. */
+static void take_back_stop(struct serve_table *t)
+{
+    pthread_mutex_lock(&t->lock);
+    if (!t->stopping)
+        cancel_take_back(&t->cancel);
+    pthread_mutex_unlock(&t->lock);
 }
 
 static void *table_main(void *arg)
@@ -262,11 +279,21 @@ static void *table_main(void *arg)
     struct serve_table *t = arg;
     const struct plan *plan = serve_types_plan(t->types, t->type);
     struct direct_counts counts = {0};
+    uint64_t rows = 0;
+    unsigned machine = 0;
     struct retry retry;
     struct err err = {0};
 
     retry_init(&retry, t->o.clock, &t->cancel, PATIENCE_MS);
-    while (!sync_table(t, t->types, plan, &counts, &err) && may_pass(&err)) {
+    while (!sync_table(t, t->types, plan, &counts, &err)) {
+        if (counts.rows > rows) { /* it went on since */
+            retry_ok(&retry);
+            machine = 0;
+        }
+        rows = counts.rows;
+        if (!may_pass(&err, &machine))
+            break;
+        take_back_stop(t);
         err.kind = ERR_RETRY;
         LOG(LOG_WARN, "whole_table_waits", F_STR("run", t->run_id), F_STR("error", err.text));
         if (!retry_wait(&retry, 0, &err))

@@ -2,6 +2,7 @@
 import json
 import os
 import re
+import resource
 import socket
 import threading
 import time
@@ -259,6 +260,30 @@ def test_a_left_whole_table_needs_the_permission_still(serve, cassandra, elastic
     serve.start("--whole-table", "allow", mappings=(mapping,))
     serve.until(lambda: run_of(serve, name)["state"] == "done")
     assert len(serve.docs("batch")) == 60
+
+
+@pytest.mark.parametrize("lasts", [False, True])
+def test_a_whole_table_without_room_on_the_disk(serve, cassandra, elastic, lasts):  # noqa: F811
+    """Waited out; what lasts leaves it for the next start, and is no mistake of the caller's."""
+    batches(cassandra, *[("c%d" % n, "b%d" % n) for n in range(60)])
+    go = threading.Event()
+    count = on_step(elastic, lambda step, n, request: go.wait(20) and None if step == "_bulk" else None)
+    serve.start("--whole-table", "allow")
+    name = serve.call("batch", []).headers["X-Cass2es-Run"]
+    serve.until(lambda: count.get("_bulk"))
+    old = resource.prlimit(serve.server.pid, resource.RLIMIT_FSIZE)
+    resource.prlimit(serve.server.pid, resource.RLIMIT_FSIZE, (8192, old[1]))  # the log is a file, too
+    go.set()
+    serve.until(lambda: "event=whole_table_waits" in serve.server.err())
+    if lasts:
+        serve.until(lambda: re.search("event=whole_table_ended .*code=4", serve.server.err()))
+    resource.prlimit(serve.server.pid, resource.RLIMIT_FSIZE, old)
+    if lasts:
+        assert serve.metrics()["whole_tables_failed_total"] == 1 and run_of(serve, name)["state"] == "interrupted"
+        serve.stop()
+        serve.start("--whole-table", "allow")
+    serve.until(lambda: run_of(serve, name)["state"] == "done")
+    assert run_of(serve, name)["summary"]["exit_code"] == 0 and len(serve.docs("batch")) == 60
 
 
 # ---- filters without the partition key
