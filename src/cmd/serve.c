@@ -545,17 +545,24 @@ static bool end_run(struct serve *s, uint64_t left, int exit_code, struct err *e
     return ok;
 }
 
-/* What was taken is worked off, for as long as the grace lasts; new calls hear that we stop. */
+/* What was taken is worked off, and the page of a whole table, for as long as the grace lasts; new
+ * calls hear that we stop. Who waits for a server after that waits no longer: an answer may never
+ * come. */
 static void finish_taken(struct serve *s)
 {
+    bool idle;
     struct deadline grace = deadline_in(&s->ctx->clock, s->config->serve.grace_ms);
     struct err err;
 
     LOG(LOG_INFO, "stopping", F_INT("grace_ms", s->config->serve.grace_ms));
-    while (!work_idle(s->work) && deadline_left_ms(&s->ctx->clock, grace) > 0 &&
-           cancel_level(&s->ctx->cancel) < 2)
+    while (!(idle = work_idle(s->work) && serve_table_idle(s->table)) &&
+           deadline_left_ms(&s->ctx->clock, grace) > 0 && cancel_level(&s->ctx->cancel) < 2)
         retry_pause(&s->ctx->clock, &s->stop, GRACE_LOOK_MS, &err);
-    cancel_fire(&s->stop, cancel_level(&s->ctx->cancel) < 2 ? 1 : 2);
+    cancel_fire(&s->stop, idle ? 1 : 2);
+    if (idle)
+        return;
+    cancel_fire(&s->ctx->cancel, 2); /* where connections look */
+    serve_table_stop_now(s->table);
 }
 
 static bool stop_all(struct serve *s, int *exit_code, struct err *err)

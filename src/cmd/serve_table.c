@@ -476,6 +476,20 @@ void serve_table_stop(struct serve_table *t)
     cancel_fire(&t->cancel, 1);
 }
 
+bool serve_table_idle(struct serve_table *t)
+{
+    pthread_mutex_lock(&t->lock);
+    bool idle = !t->busy;
+    pthread_mutex_unlock(&t->lock);
+    return idle;
+}
+
+void serve_table_stop_now(struct serve_table *t)
+{
+    serve_table_stop(t);
+    cancel_fire(&t->cancel, 2);
+}
+
 void serve_table_free(struct serve_table *t)
 {
     if (!t)

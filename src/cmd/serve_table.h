@@ -37,4 +37,7 @@ bool serve_table_describe(struct serve_table *t, const char *run, struct buf *ou
                           struct err *err);
 /* Nothing new is begun, and what runs stops at its next page. */
 void serve_table_stop(struct serve_table *t);
+bool serve_table_idle(struct serve_table *t);
+/* The same without waiting for an answer that is on its way. */
+void serve_table_stop_now(struct serve_table *t);
 void serve_table_free(struct serve_table *t); /* waits for its thread */

@@ -548,6 +548,28 @@ def test_grace_ends(serve, cassandra, elastic):  # noqa: F811
     assert 0.2 < time.monotonic() - begin < 5
 
 
+@pytest.mark.parametrize("what", ["ids", "ids awaited", "table", "table of a silent Cassandra"])
+def test_grace_bounds_a_stop_when_a_server_is_silent(serve, cassandra, elastic, what):  # noqa: F811
+    locations(cassandra, "a")
+    batches(cassandra, ("c1", "b1"))
+    held, asked = threading.Event(), threading.Event()
+    if "Cassandra" in what:
+        cassandra.on("EXECUTE", r"token\(", do=lambda conn, req: asked.set() or True, times=None)
+    count = on_step(elastic, lambda step, n, request: held.wait(30) and None if step == "_bulk" else None)
+    serve.start("--grace", "300ms", "--whole-table", "allow")
+    if what == "ids awaited":
+        caller = threading.Thread(target=lambda: serve.call("location", ["a"], operationType="sync"))
+        caller.start()
+    else:
+        serve.call(*(("location", ["a"]) if what == "ids" else ("batch", [])))
+    serve.until(lambda: count.get("_bulk") or asked.is_set())
+    begin = time.monotonic()
+    serve.stop(code=0 if "table" in what else 130)
+    took = time.monotonic() - begin
+    held.set()
+    assert 0.2 < took < 3, took
+
+
 def test_not_ready_without_cassandra(serve, cassandra, elastic):  # noqa: F811
     """Also when nobody asked for work."""
     serve.start()
