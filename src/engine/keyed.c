@@ -60,7 +60,7 @@ struct keyed *keyed_open(const struct keyed_options *o, struct err *err)
     fetched_init(&k->fetched, k->memory_bytes);
     k->kept = xalloc(SCAN_DOCS * sizeof(struct doc *));
     map_init(&k->seen);
-    map_init(&k->round_ids);
+    map_init(&k->flush_ids);
     elastic_bulk_init(&k->bulk, k->memory_bytes / 2);
     k->bulk_docs = xalloc(SCAN_DOCS * sizeof(struct doc *));
     buf_init(&k->text, k->memory_bytes / 2);
@@ -97,7 +97,7 @@ void keyed_free(struct keyed *k)
     buf_fini(&k->text);
     elastic_bulk_fini(&k->bulk);
     map_fini(&k->seen);
-    map_fini(&k->round_ids);
+    map_fini(&k->flush_ids);
     fetched_fini(&k->fetched);
     plan_work_fini(&k->work);
     arena_fini(&k->row_mem);

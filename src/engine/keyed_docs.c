@@ -501,16 +501,16 @@ static void size_rounds(struct keyed *k, size_t n)
         k->scan_docs = least(2 * n, SCAN_DOCS);
 }
 
-/* Rows that share an _id stand together, mostly: in one partition. */
+/* Among those that are flushed together. Rows that share an _id stand together, mostly: in one
+ * partition. */
 static void count_collisions(struct keyed *k, const struct doc *first, size_t count)
 {
     if (plan_id_unique(k->plan))
         return;
-    map_reset(&k->round_ids);
     for (size_t i = 0; i < count; i++) {
         bool added = true;
         if (first[i].state == DOC_LOOK)
-            map_put(&k->round_ids, first[i].id, &added);
+            map_put(&k->flush_ids, first[i].id, &added);
         if (added)
             continue;
         k->results[first[i].element].counts.id_collision++;
@@ -524,6 +524,7 @@ static void count_collisions(struct keyed *k, const struct doc *first, size_t co
 
 bool keyed_flush(struct keyed *k, struct err *err)
 {
+    map_reset(&k->flush_ids);
     for (size_t from = 0; from < k->doc_count;) {
         size_t n = next_round(k, from);
         bool scan = k->docs[from].in_order;

@@ -114,7 +114,7 @@ struct keyed {
     size_t room;       /* taken from o.room for this pass */
     struct doc *round; /* those worked off together, among `docs` */
     size_t round_count;
-    struct map round_ids;  /* of a round, where the _id does not hold the whole key */
+    struct map flush_ids;  /* of `docs`, where the _id does not hold the whole key */
     bool collided;         /* and that was told */
     size_t round_bytes;    /* of rows that came together */
     bool round_cut;        /* it was more than there is room for */

@@ -1,0 +1,67 @@
+"""An _id that doesn't hold the whole key: rows that share one are counted, and warned about."""
+import json
+
+import peer_http
+import pytest
+from flow import cass, says
+
+MAPPING = """object: enrolment
+source: {keyspace: shop, table: enrolments, key: [userid, courseid, batchid]}
+target: {index: enrolments, id: "%s"}
+versioning: sequence
+"""
+LINE = "rows with the _id of another"
+
+
+@pytest.fixture
+def elastic():
+    with peer_http.Elastic() as e:
+        e.index("enrolments", mappings={"properties": {}}, settings={"gc_deletes": "1h"})
+        yield e
+
+
+@pytest.fixture
+def table(make_ring):
+    """User u0 is in batch b0 under three courses, u1 in b1 under two; all others are in one each."""
+    ring = make_ring()
+    rows = [("u0", "c0", "b0"), ("u0", "c1", "b0"), ("u0", "c2", "b0"), ("u1", "c0", "b1"), ("u1", "c1", "b1"), ("u1", "c1", "b2"), ("u2", "c0", "b0")]
+    table = ring.table("shop", "enrolments", "userid text, courseid text, batchid text", "userid", ["courseid", "batchid"], rows=rows)
+    with ring:
+        table.ring = ring
+        yield table
+
+
+@pytest.fixture
+def sync(program, table, elastic):
+    def run(*more, id_="{batchid}_{userid}"):
+        mapping = program.file("enrolments.yaml", MAPPING % id_)
+        return program.run("sync", "--mapping", mapping, "--elastic-url", elastic.url, *cass(table.ring), *more)
+    return run
+
+
+def by_scan(program):
+    return []
+
+
+def by_ids(program):
+    return ["--id-file", program.file("ids.txt", "u0\nu1\nu2\n")]
+
+
+@pytest.mark.parametrize("how", [by_scan, by_ids])
+def test_collisions(sync, program, elastic, how):
+    done = sync("--json", *how(program))
+    counts = json.loads(done.out)
+    assert done.code == 0 and (counts["id_collision"], counts["documents"]) == (3, 7), done
+    assert set(elastic.sources("enrolments")) == {"b0_u0", "b1_u1", "b2_u1", "b0_u2"}
+    assert "level=warn event=id_collision object=enrolment why=" in done.err, done
+    says(sync("--fresh", *how(program)), rf"{LINE} +3\b", code=0)
+
+
+@pytest.mark.parametrize("how", [by_scan, by_ids])
+def test_an_id_of_the_whole_key(sync, program, elastic, how):
+    done = sync("--json", *how(program), id_="{batchid}_{userid}_{courseid}")
+    counts = json.loads(done.out)
+    assert done.code == 0 and (counts["id_collision"], counts["documents"]) == (0, 7) and "id_collision" not in done.err, done
+    assert len(elastic.sources("enrolments")) == 7
+    done = sync("--fresh", *how(program), id_="{batchid}_{userid}_{courseid}")
+    assert done.code == 0 and LINE not in done.out, done
