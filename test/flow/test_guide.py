@@ -35,3 +35,10 @@ def test_tables_have_a_head(page):
     for n, line in enumerate(lines):
         if line.startswith("|") and not lines[n - 1].startswith("|"):
             assert re.fullmatch(r"\|([ :-]+\|)+", lines[n + 1]), f"{page}:{n + 1}"
+
+
+def test_the_readme_names_every_profile():
+    readme = (servers.ROOT / "README.md").read_text()
+    profiles = {p.stem for p in (servers.ROOT / "profiles/sunbird").glob("*.yaml")} - {"renames"}
+    assert len(profiles) == 5 and all(f"`sunbird/{name}`" in readme for name in profiles)
+    assert "cass2es sync --mapping sunbird/user" in readme
