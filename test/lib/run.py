@@ -7,7 +7,6 @@ What can't run (its build failed, its server did not start) counts as failed.
 """
 import concurrent.futures
 import datetime
-import glob
 import json
 import os
 import pathlib
@@ -47,6 +46,7 @@ class Tally:
     def __init__(self):
         self.passed = self.failed = 0
         self.lines = []
+        self.servers = []  # that the live tests ran against
 
     def add(self, title, passed, failed, seconds, details="", skipped=0):
         self.passed += passed
@@ -254,10 +254,23 @@ def live(tally, builds, pattern, long):
         env = dict(re.findall(r"(CASS2ES_TEST_\w+)='([^']*)'", shell([SERVERS, "env"], 60)[1]))
         passed, failed, skipped, _, details = pytest("live", LIVE_BUILD, pattern, long, env)
         tally.add("live", passed, failed, time.monotonic() - begin, details, skipped)
+        tally.servers = servers_met(BUILD / f"log/live-{LIVE_BUILD}.xml")
     finally:
         started = sorted(running() - before)
         if started:
             shell([SERVERS, "stop", *started], 120)
+
+
+def servers_met(junit):
+    """The servers of tools/servers/table that a live run met: the two that it starts itself, and those that a case is named after."""
+    rows = [line.split() for line in (ROOT / "tools/servers/table").read_text().splitlines()]
+    table = {row[0]: row[1] for row in rows if row and not row[0].startswith("#")}
+    met = {"cassandra", "elasticsearch"}
+    if junit.exists():
+        for case in xml.etree.ElementTree.parse(junit).iter("testcase"):
+            if not any(child.tag == "skipped" for child in case):
+                met.update(re.findall(r"[a-z0-9]+", case.get("name").partition("[")[2]))
+    return sorted({server for instance, server in table.items() if instance in met})
 
 
 def running():
@@ -423,7 +436,7 @@ def write_result(tally, seconds):
              f"machine: {os.cpu_count()} x {cpu[1] if cpu else platform.machine()}, {memory} GiB, {platform.system()} {platform.release()}",
              f"tree: {first('git', 'describe', '--always', '--dirty')}",
              first("gcc", "--version"), first("clang-19", "--version"), first("/usr/bin/java", "--version"),
-             "servers: " + ", ".join(sorted(os.path.basename(p) for p in glob.glob(str(ROOT / "tools/servers/*-[0-9]*")))),
+             "servers: " + (", ".join(tally.servers) or "none"),
              "", *tally.lines, "", f"{tally.passed} passed, {tally.failed} failed"]
     path = ROOT / "doc/results/test-long.txt"
     path.parent.mkdir(parents=True, exist_ok=True)
