@@ -17,7 +17,7 @@
 
 enum {
     STACK_BYTES = 512 << 10,
-    STOP_S = 5,
+    STOP_MS = 5000,
     LOG_EVERY_MS = 10000,     /* of the same kind of refusal */
     SWALLOW_BYTES = 64 << 20, /* of a body too large, so that its sender hears the answer */
     BODIES_BYTES = 16 << 20,  /* of all bodies, beside the largest that may be */
@@ -612,20 +612,28 @@ static void cut_slow_locked(struct server *s)
     }
 }
 
+/* For a wait: of the clock that nobody sets. */
+static struct timespec time_in(int64_t ms)
+{
+    struct timespec t;
+
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    int64_t ns = t.tv_nsec + ms % 1000 * 1000000;
+    t.tv_sec += ms / 1000 + ns / 1000000000;
+    t.tv_nsec = ns % 1000000000;
+    return t;
+}
+
 static void *watch_main(void *ctx)
 {
     struct server *s = ctx;
-    struct timespec until;
+    struct timespec until = time_in(WATCH_MS);
 
-    clock_gettime(CLOCK_REALTIME, &until);
     pthread_mutex_lock(&s->lock);
     while (s->watching) {
-        until.tv_nsec += WATCH_MS * 1000000L;
-        until.tv_sec += until.tv_nsec / 1000000000;
-        until.tv_nsec %= 1000000000;
         if (pthread_cond_timedwait(&s->watch_end, &s->lock, &until) == ETIMEDOUT) {
             cut_slow_locked(s);
-            clock_gettime(CLOCK_REALTIME, &until);
+            until = time_in(WATCH_MS);
         }
     }
     pthread_mutex_unlock(&s->lock);
@@ -755,6 +763,7 @@ static void server_free(struct server *s)
 struct server *server_start(const struct server_options *o, struct err *err)
 {
     int fd = open_socket(o->listen, err);
+    pthread_condattr_t attr;
 
     if (fd < 0)
         return NULL;
@@ -762,8 +771,11 @@ struct server *server_start(const struct server_options *o, struct err *err)
     s->o = *o;
     name_socket(fd, s->address, sizeof s->address);
     pthread_mutex_init(&s->lock, NULL);
-    pthread_cond_init(&s->idle, NULL);
-    pthread_cond_init(&s->watch_end, NULL);
+    pthread_condattr_init(&attr);
+    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+    pthread_cond_init(&s->idle, &attr);
+    pthread_cond_init(&s->watch_end, &attr);
+    pthread_condattr_destroy(&attr);
     atomic_store(&s->types, o->rules.types);
     if (!start_watch(s, err)) {
         close(fd);
@@ -799,13 +811,11 @@ const char *server_address(const struct server *s)
 }
 
 /* Requests that came before the door was shut get their answers; one that is still being received
- * has STOP_S for the rest. */
+ * has STOP_MS for the rest. */
 static void finish_exchanges(struct server *s)
 {
-    struct timespec until;
+    struct timespec until = time_in(STOP_MS);
 
-    clock_gettime(CLOCK_REALTIME, &until);
-    until.tv_sec += STOP_S;
     pthread_mutex_lock(&s->lock);
     while (s->active > 0) {
         if (pthread_cond_timedwait(&s->idle, &s->lock, &until) == ETIMEDOUT)
