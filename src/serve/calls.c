@@ -19,6 +19,8 @@ enum { WORDS = sizeof words / sizeof *words };
 
 struct description {
     struct buf *out;
+    bool (*room)(void *ctx, size_t bytes);
+    void *ctx;
     uint64_t counts[WORDS];
     bool first;
     int64_t ended_us; /* 0: a part waits */
@@ -142,14 +144,16 @@ static bool add_parts(struct journal *j, const char *run, const struct run_call 
         run_part_fini(&part);
         if (!ok)
             return false;
+        if (!d->room(d->ctx, d->out->cap))
+            return err_set(err, ERR_RETRY, "no room for the answer");
     }
     return true;
 }
 
-bool calls_describe(struct journal *j, const char *id, struct buf *out, bool *found,
-                    struct err *err)
+bool calls_describe(struct journal *j, const char *id, bool (*room)(void *ctx, size_t bytes),
+                    void *ctx, struct buf *out, bool *found, struct err *err)
 {
-    struct description d = {.out = out, .first = true};
+    struct description d = {.out = out, .room = room, .ctx = ctx, .first = true};
     struct run_call call = {0};
     char run[32];
     uint64_t no;

@@ -20,8 +20,10 @@ bool calls_is_id(const char *id);
  * Appends an object: run, objectType, state (waiting, done), acceptedAt, endedAt, ids, counts,
  * results. `waiting` are ids whose part has not ended. *found: false when there is no such call, or
  * no longer.
+ *   room  asked behind each part, with the bytes that `out` takes by then. False: it ends there,
+ *         with ERR_RETRY
  */
-bool calls_describe(struct journal *j, const char *id, struct buf *out, bool *found,
-                    struct err *err);
+bool calls_describe(struct journal *j, const char *id, bool (*room)(void *ctx, size_t bytes),
+                    void *ctx, struct buf *out, bool *found, struct err *err);
 /* ISO 8601 UTC with milliseconds, in quotes. */
 void calls_add_time(struct buf *out, int64_t us);

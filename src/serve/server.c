@@ -25,7 +25,7 @@ enum {
     NODE_BYTES = 512, /* of an id in memory, beside its text */
     NOT_READY_RETRY_S = 5,
     WATCH_MS = 250,
-    MAX_RUN_BYTES = 256 << 20, /* of an answer about a run */
+    MAX_RUN_BYTES = 256 << 20, /* about, of an answer about a run */
 };
 
 /* A connection, for the watch. */
@@ -43,7 +43,8 @@ struct server {
     pthread_mutex_t lock;
     pthread_cond_t idle;
     unsigned active;            /* exchanges whose answer is not sent yet; guarded by the lock */
-    atomic_size_t bodies_bytes; /* of all requests being received or answered */
+    atomic_size_t bodies_bytes; /* of all requests being received or answered, and
+                                   of what is told of runs */
     _Atomic(const char *const *) types;
     struct client *clients;
     pthread_t watch;
@@ -89,15 +90,16 @@ static void turn(struct server *s, struct client *client, bool of_client)
     pthread_mutex_unlock(&s->lock);
 }
 
+/* Takes the body's bytes over. */
 static enum MHD_Result send_text(struct exchange *x, struct MHD_Connection *c, int status,
-                                 int retry_after_s, const char *content_type,
-                                 const struct buf *body)
+                                 int retry_after_s, const char *content_type, struct buf *body)
 {
     struct MHD_Response *r =
-        MHD_create_response_from_buffer(body->len, body->p, MHD_RESPMEM_MUST_COPY);
+        MHD_create_response_from_buffer(body->len, body->p, MHD_RESPMEM_MUST_FREE);
 
     if (!r)
         return MHD_NO;
+    buf_init(body, body->max);
     MHD_add_response_header(r, MHD_HTTP_HEADER_CONTENT_TYPE, content_type);
     if (retry_after_s) {
         char seconds[16];
@@ -324,13 +326,44 @@ static enum MHD_Result answer_sync(struct exchange *x, struct MHD_Connection *c,
     return ok;
 }
 
-static bool describe_run(struct server *s, const char *id, struct buf *out, bool *found,
+static void let_go(struct exchange *x)
+{
+    atomic_fetch_sub(&x->server->bodies_bytes, x->held);
+    x->held = 0;
+}
+
+/* Of an answer's bytes, among those of all bodies: one of any size, when it is alone. */
+static bool hold(void *ctx, size_t bytes)
+{
+    struct exchange *x = ctx;
+    struct server *s = x->server;
+    size_t more = bytes > x->held ? bytes - x->held : 0;
+    size_t all = atomic_fetch_add(&s->bodies_bytes, more) + more;
+
+    x->held += more;
+    return all <= s->o.max_body_bytes + BODIES_BYTES || all == x->held;
+}
+
+static bool describe_run(struct exchange *x, const char *id, struct buf *out, bool *found,
                          struct err *err)
 {
+    struct server *s = x->server;
+
     *found = false;
     if (calls_is_id(id))
-        return calls_describe(s->o.journal, id, out, found, err);
-    return !s->o.hooks.table_run || s->o.hooks.table_run(s->o.hooks.ctx, id, out, found, err);
+        return calls_describe(s->o.journal, id, hold, x, out, found, err);
+    if (s->o.hooks.table_run && !s->o.hooks.table_run(s->o.hooks.ctx, id, out, found, err))
+        return false;
+    return hold(x, out->cap) || err_set(err, ERR_RETRY, "no room for the answer");
+}
+
+static void refuse_run(struct exchange *x, const struct syncapi_rules *rules,
+                       const struct syncapi_request *request, enum syncapi_refusal why,
+                       struct syncapi_answer *answer)
+{
+    buf_fini(&answer->body);
+    let_go(x);
+    syncapi_refuse(rules, request, why, answer);
 }
 
 static enum MHD_Result answer_run(struct exchange *x, struct MHD_Connection *c, const char *path)
@@ -341,20 +374,21 @@ static enum MHD_Result answer_run(struct exchange *x, struct MHD_Connection *c, 
     struct syncapi_answer answer;
     struct err err = {0};
     char fresh_id[37];
-    struct buf result;
     bool found;
 
-    buf_init(&result, MAX_RUN_BYTES);
     fill_request(x, c, path, fresh_id, &request);
-    bool read = describe_run(s, strrchr(path, '/') + 1, &result, &found, &err) && !result.full;
-    syncapi_answer_init(&answer, result.len);
-    if (!read)
+    syncapi_answer_init(&answer, MAX_RUN_BYTES / 8);
+    syncapi_own_begin(&rules, &request, &answer);
+    bool read = describe_run(x, strrchr(path, '/') + 1, &answer.body, &found, &err);
+    syncapi_own_end(&answer);
+    if (err.kind == ERR_RETRY) {
+        refuse_run(x, &rules, &request, SYNCAPI_FULL, &answer);
+    } else if (!read || answer.body.full) {
         LOG(LOG_ERROR, "run_not_read", F_STR("error", err.text));
-    if (read && found)
-        syncapi_own_result(&rules, &request, buf_slice(&result), &answer);
-    else
-        syncapi_refuse(&rules, &request, read ? SYNCAPI_NO_RUN : SYNCAPI_NOT_READ, &answer);
-    buf_fini(&result);
+        refuse_run(x, &rules, &request, SYNCAPI_NOT_READ, &answer);
+    } else if (!found) {
+        refuse_run(x, &rules, &request, SYNCAPI_NO_RUN, &answer);
+    }
     enum MHD_Result ok =
         send_text(x, c, answer.status, answer.retry_after_s, "application/json", &answer.body);
     syncapi_answer_fini(&answer);
@@ -448,8 +482,7 @@ static bool add_body(struct exchange *x, const char *data, size_t n)
     if (x->received > max)
         x->too_large = true;
     if (x->route != ROUTE_SYNC || x->unauthorized || x->too_large || x->no_room) {
-        atomic_fetch_sub(&s->bodies_bytes, x->held);
-        x->held = 0;
+        let_go(x);
         buf_fini(&x->body);
         buf_init(&x->body, max);
         return x->received <= max + SWALLOW_BYTES;

@@ -389,10 +389,13 @@ void syncapi_refuse_scan(const struct syncapi_call *call, const char *why,
     answer_fault_text(answer, call->request, call->dialect, &filter_scan, why);
 }
 
-void syncapi_own_result(const struct syncapi_rules *rules, const struct syncapi_request *request,
-                        struct slice result, struct syncapi_answer *answer)
+void syncapi_own_begin(const struct syncapi_rules *rules, const struct syncapi_request *request,
+                       struct syncapi_answer *answer)
 {
     open_answer(answer, request, pick_dialect(rules, request->path, SLICE_NULL), 200, NULL, NULL);
-    buf_add_slice(&answer->body, result);
+}
+
+void syncapi_own_end(struct syncapi_answer *answer)
+{
     buf_add_byte(&answer->body, '}');
 }

@@ -84,9 +84,11 @@ void syncapi_late(const struct syncapi_call *call, struct syncapi_answer *answer
  * Elasticsearch that could not be reached. */
 void syncapi_unreachable(const struct syncapi_call *call, struct syncapi_answer *answer);
 
-/* 200 with a result of our own: an object. */
-void syncapi_own_result(const struct syncapi_rules *rules, const struct syncapi_request *request,
-                        struct slice result, struct syncapi_answer *answer);
+/* 200 with a result of our own: an object, which the caller adds to answer->body between the two.
+ */
+void syncapi_own_begin(const struct syncapi_rules *rules, const struct syncapi_request *request,
+                       struct syncapi_answer *answer);
+void syncapi_own_end(struct syncapi_answer *answer);
 
 /* Requests that never became a call. */
 enum syncapi_refusal {

@@ -541,6 +541,55 @@ static void slow_clients(void **state)
     house_stop(&h, 0);
 }
 
+static bool large_run(void *ctx, const char *run, struct buf *out, bool *found, struct err *err)
+{
+    (void)ctx;
+    (void)run;
+    (void)err;
+    buf_add_str(out, "{\"a\":\"");
+    for (size_t i = 0; i < (20 << 20); i++)
+        buf_add_byte(out, 'x');
+    buf_add_str(out, "\"}");
+    *found = true;
+    return true;
+}
+
+static int ask_run(const struct house *h)
+{
+    static const char text[] =
+        "GET /v1/data/sync/runs/x HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+    int fd = dial(h);
+    char byte;
+
+    assert_true(say(fd, text, strlen(text)));
+    assert_int_equal(recv(fd, &byte, 1, MSG_PEEK), 1);
+    return fd;
+}
+
+/* One of any size; another one when there is room for it. */
+static void answers_about_runs(void **state)
+{
+    struct reply r;
+    size_t all = 0;
+    ssize_t got;
+
+    house_hooks = (struct server_hooks){.table_run = large_run};
+    struct house h = house_start(*state, 1000, 1 << 20);
+    int first = ask_run(&h);
+    ask(&h, "GET", "/v1/data/sync/runs/y", "", &r);
+    assert_int_equal(r.status, 429);
+    assert_non_null(strstr(r.text, "Retry-After: 1\r\n"));
+    while ((got = recv(first, r.text, sizeof r.text, 0)) > 0)
+        all += (size_t)got;
+    assert_true(all > (20 << 20));
+    close(first);
+    close(ask_run(&h));
+    ask(&h, "GET", "/health/live", "", &r);
+    assert_int_equal(r.status, 200);
+    house_stop(&h, 0);
+    house_hooks = (struct server_hooks){0};
+}
+
 static void a_clock_that_is_set(void **state)
 {
     atomic_store(&wall_is_ahead, true);
@@ -590,6 +639,7 @@ int main(void)
         IN_BED(large_bodies),
         IN_BED(odd_clients),
         IN_BED(a_clock_that_is_set),
+        IN_BED(answers_about_runs),
         IN_BED(stopped_while_somebody_waits),
         IN_BED(a_call_while_stopping),
         IN_BED(not_ready),

@@ -154,6 +154,13 @@ static void machine_trouble_ends(void **state)
     bed_stop(b, 0);
 }
 
+static bool any_room(void *ctx, size_t bytes)
+{
+    (void)ctx;
+    (void)bytes;
+    return true;
+}
+
 static const char *described(struct bed *b, const char *id)
 {
     static char text[1 << 20];
@@ -161,7 +168,7 @@ static const char *described(struct bed *b, const char *id)
     bool found;
 
     buf_init(&out, 2 << 20);
-    if (!calls_describe(b->journal, id, &out, &found, &b->err))
+    if (!calls_describe(b->journal, id, any_room, NULL, &out, &found, &b->err))
         fail_msg("%s", b->err.text);
     snprintf(text, sizeof text, "%s", found ? buf_cstr(&out) : "none");
     buf_fini(&out);
