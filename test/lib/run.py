@@ -29,7 +29,7 @@ GROUPS = ["build", "unit", "lint", "flow", "live", "fuzz", "dist"]
 UNIT_BUILDS, FLOW_BUILDS, LIVE_BUILD, FUZZ_BUILD = ["gcc", "asan"], ["asan", "tsan"], "gcc", "fuzz"
 CHECKS = ["layers", "format", "tidy", "cppcheck", "shell", "python", "reference"]
 # Seconds a step may take before it is stopped and counted as failed.
-LIMIT = {"build": 600, "unit": 300, "lint": 500, "flow": 500, "live": 600, "long": 3600}
+LIMIT = {"build": 900, "unit": 600, "lint": 900, "flow": 900, "live": 900, "long": 3600}
 
 # Exit codes that the program never uses itself, and a file for every report.
 SANITIZER = {
