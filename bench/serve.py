@@ -3,8 +3,9 @@
 
     bench/serve.py --program build/release/cass2es --cassandra 127.0.0.1:19042 --elastic http://127.0.0.1:19200
 
-It makes keyspace and index bench_serve, and takes them away. Elasticsearch is "stopped" by a proxy that refuses and cuts
-all connections for a third of the time, as a restart looks to a client.
+It makes keyspace and index bench_serve, and takes them away. Rows change all the time, two for each id that is worked off, so that
+most ids have something to write; at the end the index has to equal the table. Elasticsearch is "stopped" by a proxy that refuses
+and cuts all connections for a third of the time, as a restart looks to a client.
 """
 import argparse
 import collections
@@ -31,11 +32,13 @@ import urllib.request
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 NAME = "bench_serve"
 ROWS = 20_000
+SAMPLE = 3_000  # documents that are compared
+DRAIN_S = 120  # what waits when the time is over is waited for
 WARM_UP = 20
 PATH = "/v1/data/sync"
 MAPPING = (f"object: user\nsource: {{table: users, keyspace: {NAME}}}\ntarget: {{index: {NAME}, id: \"{{id}}\"}}\n"
            "versioning: sequence\n")
-Load = collections.namedtuple("Load", "calls ids full errors outcomes lost rss_first rss_last waits ids_per_s")
+Load = collections.namedtuple("Load", "calls ids full errors outcomes lost rss_first rss_last retries ids_per_s updates differ")
 Holds = collections.namedtuple("Holds", "name value limit text")
 
 
@@ -45,21 +48,90 @@ def say(text):
 
 # --- what it runs against ------------------------------------------------------------------------
 
-def fill(address, user, password):
-    """The session, and the rows' ids."""
-    from cassandra.auth import PlainTextAuthProvider
-    from cassandra.cluster import Cluster
-    from cassandra.concurrent import execute_concurrent_with_args
-    host, port = address.rsplit(":", 1)
-    session = Cluster([host], int(port), auth_provider=PlainTextAuthProvider(user, password)).connect()
-    session.execute(f"CREATE KEYSPACE IF NOT EXISTS {NAME} WITH replication = "
-                    "{'class': 'SimpleStrategy', 'replication_factor': 1}", timeout=60)
-    session.execute(f"CREATE TABLE IF NOT EXISTS {NAME}.users (id text PRIMARY KEY, firstname text, lastname text, email text, "
-                    "status int, roles list<text>)", timeout=60)
-    insert = session.prepare(f"INSERT INTO {NAME}.users (id, firstname, lastname, email, status, roles) VALUES (?, ?, ?, ?, ?, ?)")
-    ids = ["user-%06d" % n for n in range(ROWS)]
-    execute_concurrent_with_args(session, insert, [(i, "First", "Last of " + i, i + "@example.org", 1, ["PUBLIC", "ADMIN"]) for i in ids], 64)
-    return session, ids
+class Table:
+    """bench_serve.users: filled, changed, read, and taken away."""
+
+    def __init__(self, address, user, password):
+        from cassandra.auth import PlainTextAuthProvider
+        from cassandra.cluster import Cluster
+        host, port = address.rsplit(":", 1)
+        self.session = Cluster([host], int(port), auth_provider=PlainTextAuthProvider(user, password)).connect()
+        self.session.execute(f"CREATE KEYSPACE IF NOT EXISTS {NAME} WITH replication = "
+                             "{'class': 'SimpleStrategy', 'replication_factor': 1}", timeout=60)
+        self.session.execute(f"CREATE TABLE IF NOT EXISTS {NAME}.users (id text PRIMARY KEY, firstname text, lastname text, email text, "
+                             "status int, roles list<text>)", timeout=60)
+        insert = self.session.prepare(f"INSERT INTO {NAME}.users (id, firstname, lastname, email, status, roles) VALUES (?, ?, ?, ?, ?, ?)")
+        self.ids = ["user-%06d" % n for n in range(ROWS)]
+        self.many(insert, [(i, "First", "Last of " + i, i + "@example.org", 1, ["PUBLIC", "ADMIN"]) for i in self.ids])
+        self.update = self.session.prepare(f"UPDATE {NAME}.users SET status = ? WHERE id IN ?")
+
+    def many(self, statement, values):
+        from cassandra.concurrent import execute_concurrent_with_args
+        return execute_concurrent_with_args(self.session, statement, values, 64)
+
+    def change(self, ids, status):
+        self.session.execute(self.update, (status, ids), timeout=60)
+
+    def documents(self, ids):
+        select = self.session.prepare(f"SELECT id, firstname, lastname, email, status, roles FROM {NAME}.users WHERE id = ?")
+        rows = [row for _, found in self.many(select, [(i,) for i in ids]) for row in found]
+        return {row.id: {**row._asdict(), "roles": list(row.roles)} for row in rows}
+
+    def drop(self):
+        self.session.execute(f"DROP KEYSPACE {NAME}", timeout=60)
+        self.session.cluster.shutdown()
+
+
+class Writer(threading.Thread):
+    """Changes rows until it is stopped, in turn: two for each id that the server has worked off, and a thousand a second."""
+
+    AT_ONCE = 200
+    turn = 1  # the status of the rows: never that of another load, never 0
+
+    def __init__(self, server, table):
+        super().__init__(daemon=True)
+        self.server, self.table, self.stopped, self.updates, self.error = server, table, threading.Event(), 0, None
+
+    def run(self):
+        begin, due, at, ids = time.monotonic(), 0, 0, random.Random(2).sample(self.table.ids, len(self.table.ids))
+        try:
+            while not self.stopped.wait(0.1 if self.updates >= due else 0):
+                if self.updates >= due:
+                    due = 2 * self.server.metric("ids_found_total") + 1000 * (time.monotonic() - begin)
+                if at == 0:
+                    Writer.turn += 1
+                self.table.change(ids[at:at + self.AT_ONCE], Writer.turn)
+                self.updates += len(ids[at:at + self.AT_ONCE])
+                at = (at + self.AT_ONCE) % len(ids)
+        except Exception as problem:  # told at the end: the load goes on
+            self.error = problem
+
+    def stop(self):
+        self.stopped.set()
+        self.join()
+        if self.error:
+            raise self.error
+        return self.updates
+
+
+def make_index(url):
+    with contextlib.suppress(urllib.error.HTTPError):
+        elastic(url, "DELETE", "/" + NAME)
+    elastic(url, "PUT", "/" + NAME, {"settings": {"number_of_shards": 1, "number_of_replicas": 0}, "mappings": {"dynamic": False}})
+
+
+def differences(url, table):
+    """What is not as in the table: the count, and documents of a sample."""
+    elastic(url, "POST", f"/{NAME}/_refresh")
+    count = elastic(url, "GET", f"/{NAME}/_count")["count"]
+    found = [f"{count} documents of {len(table.ids)} rows"] if count != len(table.ids) else []
+    sample = random.Random(3).sample(table.ids, min(SAMPLE, len(table.ids)))
+    want = table.documents(sample)
+    for at in range(0, len(sample), 500):
+        for d in elastic(url, "POST", f"/{NAME}/_mget", {"ids": sample[at:at + 500]})["docs"]:
+            if d.get("_source") != want[d["_id"]]:
+                found.append(f"{d['_id']}: {d.get('_source')} for {want[d['_id']]}")
+    return found
 
 
 def elastic(url, method, path, body=None):
@@ -178,10 +250,34 @@ def account(server, runs):
     return outcomes, lost
 
 
-def load(options, server, ids, harm):
+def drain(server):
+    until = time.monotonic() + DRAIN_S
+    while server.metric("queue_ids") and time.monotonic() < until:
+        time.sleep(0.2)
+
+
+def once_more(server, ids, block, seen, errors):
+    """Every id, when no row changes any more: the calls that were taken."""
+    runs = []
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)
+    for at in range(0, len(ids), block):
+        while (answer := call(connection, ids[at:at + block])).status == 429:
+            seen[429] += 1
+            time.sleep(float(answer.headers["Retry-After"]))
+        if answer.status == 200:
+            runs.append(answer.headers["X-Cass2es-Run"])
+        else:
+            errors.append(answer.status)
+    connection.close()
+    return runs
+
+
+def load(options, server, table, harm):
     """harm: at a third of the time, then at two thirds."""
-    runs, seen, errors, rss = [], collections.Counter(), [], []
+    runs, seen, errors, rss, ids = [], collections.Counter(), [], [], table.ids
     begin = time.monotonic()
+    writer = Writer(server, table)
+    writer.start()
     end = begin + options.seconds
     clients = [threading.Thread(target=client, args=(server, ids, options.block, end, n, runs, seen, errors))
                for n in range(options.clients)]
@@ -195,29 +291,41 @@ def load(options, server, ids, harm):
             harms.pop(0)()
     for c in clients:
         c.join()
-    until = time.monotonic() + 300
-    while server.metric("queue_ids") and time.monotonic() < until:
-        time.sleep(0.2)
+    drain(server)
     took = time.monotonic() - begin
+    updates = writer.stop()
+    last = once_more(server, ids, options.block, seen, errors)
+    drain(server)
     outcomes, lost = account(server, runs)
+    others, more = account(server, last)
+    wrong = [f"{n} {outcome} when no row changed any more" for outcome, n in others.items() if outcome not in WELL]
     quarter = max(1, len(rss) // 4)
-    return Load(len(runs), len(runs) * options.block, seen[429], errors, outcomes, lost, statistics.median(rss[quarter:2 * quarter] or rss),
-                statistics.median(rss[-quarter:]), server.metric("work_waits_total"), sum(outcomes.values()) / took)
+    said = server.said()
+    return Load(len(runs), len(runs) * options.block, seen[429], errors, outcomes, lost + more, statistics.median(rss[quarter:2 * quarter] or rss),
+                statistics.median(rss[-quarter:]), {w: said.count(f"event={w}") for w in ("bulk_retry", "mget_retry", "work_waits")},
+                sum(outcomes.values()) / took, updates, wrong + differences(options.elastic, table))
+
+
+WELL = ("indexed", "unchanged")
 
 
 def judge(name, got):
     """A line for people, and what is to hold: name, how far off it is, the limit, what was measured."""
     unknown = got.ids - sum(got.outcomes.values())
-    others = sum(n for outcome, n in got.outcomes.items() if outcome not in ("indexed", "unchanged"))
+    others = sum(n for outcome, n in got.outcomes.items() if outcome not in WELL)
+    indexed = got.outcomes["indexed"] / max(1, sum(got.outcomes.values()))
     errors = ", ".join(f"{n} × {e}" for e, n in collections.Counter(map(str, got.errors)).most_common(3))
     growth = got.rss_last - got.rss_first
-    text = (f"{name}: {got.calls:,} calls, {got.ids:,} ids, {got.full:,} times 429, {got.ids_per_s:,.0f} ids/s, outcomes {dict(got.outcomes)}, "
-            f"resident {got.rss_first / 1024:.1f} then {got.rss_last / 1024:.1f} MiB")
+    text = (f"{name}: {got.calls:,} calls, {got.ids:,} ids, {got.full:,} times 429, {got.ids_per_s:,.0f} ids/s, {got.updates:,} rows changed meanwhile, "
+            f"outcomes {dict(got.outcomes)}, log {dict(got.retries)}, resident {got.rss_first / 1024:.1f} then {got.rss_last / 1024:.1f} MiB")
     return text, [
         Holds(f"serve, {name}: no error but 429", len(got.errors), ("none", 0), errors or f"none in {got.calls + got.full:,} calls"),
         Holds(f"serve, {name}: every accepted id accounted for", abs(unknown) + others + len(got.lost), ("all", 0),
               f"{got.ids - unknown:,} of {got.ids:,}" + (f", {others} with another outcome" if others else "")
               + (f", {len(got.lost)} calls not done" if got.lost else "")),
+        Holds(f"serve, {name}: most ids had something to write", 1 - indexed, ("half", 0.5), f"{indexed:.0%} indexed"),
+        Holds(f"serve, {name}: the index equals the table at the end", len(got.differ), ("all", 0),
+              "; ".join(got.differ[:3]) or f"{ROWS:,} documents, {min(SAMPLE, ROWS):,} of them compared"),
         Holds(f"serve, {name}: memory flat", growth, ("15 % and 8 MiB", 0.15 * got.rss_first + 8192), f"{growth / 1024:+.1f} MiB"),
     ]
 
@@ -326,11 +434,7 @@ def latency(options, server, ids, n):
 
 def run(options):
     """Lines for people, and what is to hold."""
-    session, ids = fill(options.cassandra, options.user, options.password)
-    with contextlib.suppress(urllib.error.HTTPError):
-        elastic(options.elastic, "DELETE", "/" + NAME)
-    elastic(options.elastic, "PUT", "/" + NAME, {"settings": {"number_of_shards": 1, "number_of_replicas": 0},
-                                                 "mappings": {"dynamic": False}})
+    table = Table(options.cassandra, options.user, options.password)
     lines, rows = [], []
     try:
         with proxied(options.elastic) as (url, tell):
@@ -338,21 +442,21 @@ def run(options):
                 if harm and options.stop:
                     harm = [lambda: subprocess.run(options.stop, check=True, stdout=subprocess.DEVNULL),
                             lambda: subprocess.run(options.start, check=True, stdout=subprocess.DEVNULL)]
+                make_index(options.elastic)
                 with serving(options, url) as server:
-                    text, judged = judge(name, load(options, server, ids, harm))
+                    text, judged = judge(name, load(options, server, table, harm))
                     say(text)
                     lines.append(text)
                     rows += judged
                     code = server.stop()
                     rows.append(Holds(f"serve, {name}: ends with its books balanced", code, ("exit 0", 0), f"exit {code}"))
         with serving(options, options.elastic) as server:
-            whole, servers, beyond = latency(options, server, ids, options.calls)
+            whole, servers, beyond = latency(options, server, table.ids, options.calls)
             lines.append(f"one id whose document changed: median {whole:.2f} ms a synchronous call; its servers, sent the same requests in turn: "
                          f"{servers:.2f} ms")
             rows.append(Holds("serve: a synchronous call for one id, beyond its servers", beyond, ("5 ms", 5), f"{beyond:.2f} ms"))
     finally:
-        session.execute(f"DROP KEYSPACE {NAME}", timeout=60)
-        session.cluster.shutdown()
+        table.drop()
         elastic(options.elastic, "DELETE", "/" + NAME)
     return lines, rows
 
