@@ -1,7 +1,5 @@
 #include "base/clock.h"
 
-#include <time.h>
-
 static int64_t read_us(clockid_t id)
 {
     struct timespec ts;
@@ -55,6 +53,17 @@ int64_t clock_version_us(struct clock *c)
         next = now > last ? now : last + 1;
     } while (!atomic_compare_exchange_weak(&c->last_version_us, &last, next));
     return next;
+}
+
+struct timespec clock_wait_end(int64_t ms)
+{
+    struct timespec t;
+
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    int64_t ns = t.tv_nsec + ms % 1000 * 1000000;
+    t.tv_sec += ms / 1000 + ns / 1000000000;
+    t.tv_nsec = ns % 1000000000;
+    return t;
 }
 
 struct deadline deadline_in(struct clock *c, int64_t ms)

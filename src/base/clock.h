@@ -7,6 +7,7 @@
 #pragma once
 #include <stdatomic.h>
 #include <stdint.h>
+#include <time.h>
 
 struct clock {
     int64_t (*wall_us)(void *ctx); /* µs since 1970-01-01 UTC */
@@ -22,6 +23,9 @@ int64_t clock_mono_us(struct clock *c);
 int64_t clock_mono_ms(struct clock *c);
 /* max(wall, last + 1) */
 int64_t clock_version_us(struct clock *c);
+
+/* When `ms` from now are over, for a pthread wait by CLOCK_MONOTONIC: of the system, always. */
+struct timespec clock_wait_end(int64_t ms);
 
 /* A point in time on the monotone clock by which something must have ended, in ms. */
 struct deadline {

@@ -3,8 +3,8 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
+#include "base/clock.h"
 #include "base/mem.h"
 
 struct member {
@@ -99,19 +99,11 @@ void crew_copy_note(struct crew *c, char out[CREW_NOTE_BYTES])
 
 bool crew_wait(struct crew *c, int64_t ms)
 {
-    struct timespec until;
-
     /* A signal handler only sets the cancel's flag: those that wait for something else are woken
      * here. */
     if (cancel_level(c->cancel) >= 1 && c->on_stop)
         c->on_stop(c->ctx);
-    clock_gettime(CLOCK_MONOTONIC, &until);
-    until.tv_sec += ms / 1000;
-    until.tv_nsec += ms % 1000 * 1000000;
-    if (until.tv_nsec >= 1000000000) {
-        until.tv_sec++;
-        until.tv_nsec -= 1000000000;
-    }
+    struct timespec until = clock_wait_end(ms);
     pthread_mutex_lock(&c->lock);
     while (c->running && pthread_cond_timedwait(&c->ended, &c->lock, &until) != ETIMEDOUT)
         ;

@@ -82,14 +82,8 @@ static bool wait_rate(struct limit *l, struct rate *r, uint64_t n, struct err *e
 
 static void wait_for_change(struct limit *l)
 {
-    struct timespec until;
+    struct timespec until = clock_wait_end(LOOK_MS);
 
-    clock_gettime(CLOCK_MONOTONIC, &until);
-    until.tv_nsec += LOOK_MS * 1000000L;
-    if (until.tv_nsec >= 1000000000L) {
-        until.tv_nsec -= 1000000000L;
-        until.tv_sec++;
-    }
     pthread_cond_timedwait(&l->changed, &l->lock, &until);
 }
 

@@ -23,10 +23,8 @@ void pause_fini(struct pause *p)
 /* False: somebody asks, and the server takes its time. */
 static bool lock_asking(struct pause *p)
 {
-    struct timespec end;
+    struct timespec end = clock_wait_end(WAIT_MS);
 
-    clock_gettime(CLOCK_MONOTONIC, &end);
-    end.tv_sec += WAIT_MS / 1000;
     return pthread_mutex_clocklock(&p->asking, CLOCK_MONOTONIC, &end) == 0;
 }
 

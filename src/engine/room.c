@@ -1,6 +1,6 @@
 #include "engine/room.h"
 
-#include <time.h>
+#include "base/clock.h"
 
 enum { LOOK_MS = 100 }; /* a waiter looks at the cancel this often */
 
@@ -24,14 +24,8 @@ void room_fini(struct room *r)
 
 static void wait_for_change(struct room *r)
 {
-    struct timespec until;
+    struct timespec until = clock_wait_end(LOOK_MS);
 
-    clock_gettime(CLOCK_MONOTONIC, &until);
-    until.tv_nsec += LOOK_MS * 1000000L;
-    if (until.tv_nsec >= 1000000000L) {
-        until.tv_nsec -= 1000000000L;
-        until.tv_sec++;
-    }
     pthread_cond_timedwait(&r->changed, &r->lock, &until);
 }
 

@@ -645,28 +645,16 @@ static void cut_slow_locked(struct server *s)
     }
 }
 
-/* For a wait: of the clock that nobody sets. */
-static struct timespec time_in(int64_t ms)
-{
-    struct timespec t;
-
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    int64_t ns = t.tv_nsec + ms % 1000 * 1000000;
-    t.tv_sec += ms / 1000 + ns / 1000000000;
-    t.tv_nsec = ns % 1000000000;
-    return t;
-}
-
 static void *watch_main(void *ctx)
 {
     struct server *s = ctx;
-    struct timespec until = time_in(WATCH_MS);
+    struct timespec until = clock_wait_end(WATCH_MS);
 
     pthread_mutex_lock(&s->lock);
     while (s->watching) {
         if (pthread_cond_timedwait(&s->watch_end, &s->lock, &until) == ETIMEDOUT) {
             cut_slow_locked(s);
-            until = time_in(WATCH_MS);
+            until = clock_wait_end(WATCH_MS);
         }
     }
     pthread_mutex_unlock(&s->lock);
@@ -847,7 +835,7 @@ const char *server_address(const struct server *s)
  * has STOP_MS for the rest. */
 static void finish_exchanges(struct server *s)
 {
-    struct timespec until = time_in(STOP_MS);
+    struct timespec until = clock_wait_end(STOP_MS);
 
     pthread_mutex_lock(&s->lock);
     while (s->active > 0) {

@@ -83,12 +83,8 @@ void ticket_free(struct ticket *t)
 
 const struct keyed_result *work_wait(struct work *w, struct ticket *t, int64_t timeout_ms)
 {
-    struct timespec until;
+    struct timespec until = clock_wait_end(timeout_ms);
 
-    clock_gettime(CLOCK_MONOTONIC, &until);
-    int64_t ns = until.tv_nsec + timeout_ms % 1000 * 1000000;
-    until.tv_sec += timeout_ms / 1000 + ns / 1000000000;
-    until.tv_nsec = ns % 1000000000;
     pthread_mutex_lock(&w->lock);
     while (t->open_parts && !w->closed) {
         if (pthread_cond_timedwait(&w->settled, &w->lock, &until) == ETIMEDOUT)

@@ -86,9 +86,25 @@ static void a_deadline_runs_down(void **state)
     assert_int_equal(deadline_left_ms(&c, (struct deadline){INT64_MAX}), INT32_MAX);
 }
 
+/* Of whole and of broken seconds. */
+static void a_wait_ends_in_time(void **state)
+{
+    (void)state;
+    for (int64_t ms = 0; ms < 5000; ms += 333) {
+        struct timespec before, end;
+        clock_gettime(CLOCK_MONOTONIC, &before);
+        end = clock_wait_end(ms);
+        int64_t ns =
+            (end.tv_sec - before.tv_sec) * INT64_C(1000000000) + end.tv_nsec - before.tv_nsec;
+        assert_in_range(end.tv_nsec, 0, 999999999);
+        assert_true(ns >= ms * 1000000 && ns < (ms + 10000) * 1000000);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_wait_ends_in_time),
         cmocka_unit_test(versions_never_go_back),
         cmocka_unit_test(versions_are_unique_among_threads),
         cmocka_unit_test(a_deadline_runs_down),
