@@ -310,7 +310,7 @@ def part_real(b, report, tools, program, node, has_index, quick):
     elastic = b.re.search(rf"CASS2ES_TEST_PORT_{ELASTIC.replace('-', '_')}='([^']*)'", b.check(b.SERVERS, "env"), b.re.I).group(1)
     ranges, _ = node.ranges()
     report.add("### With real servers", "",
-               "Cassandra 5.0.4 and Elasticsearch 7.17.28 (2 GiB heap) on the same machine; an index with one shard, no replica, no "
+               "Cassandra 5.0.4 and Elasticsearch 7.17.28 (4 GiB heap) on the same machine; an index with one shard, no replica, no "
                "refresh, empty before each run, and counted after it. The null clients run together: a reader that discards, and "
                "a sender of the same documents, ready-made, of 1 MiB a body; each 4 connections.", "")
     for table, text in (("docs1k", "1 KB"), ("docs250", "250 bytes")):

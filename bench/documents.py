@@ -7,6 +7,7 @@ import direct
 
 USERS, ORGS, IDS = 1_000_000, 2_000, 50_000
 QUICK_USERS, QUICK_IDS = 50_000, 10_000
+WARM_UP = 100_000
 TABLES = ("user", "user_organisation", "user_roles", "organisation")
 # Both arms store the same way: what an index does with fields is not what is compared.
 INDEX = {"settings": direct.INDEX["settings"], "mappings": {"dynamic": "false", "properties": {"id": {"type": "keyword"}}}}
@@ -84,10 +85,11 @@ class Arms:
                    + ("" if keep else " (warm-up)"))
 
     def alternate(self, commands, rows, rounds):
-        rounds = self.b.rounds_of(rounds)
-        for i in range(rounds + 1):
+        for name, command in commands.items():
+            self.one(name, [*command, "--limit", min(rows, WARM_UP)], min(rows, WARM_UP), keep=False)
+        for i in range(self.b.rounds_of(rounds)):
             for name in list(commands)[::1 if i % 2 == 0 else -1]:
-                self.one(name, commands[name], rows, keep=i > 0)
+                self.one(name, commands[name], rows)
 
     def rate(self, name, rows):
         return rows / statistics.median(t.wall for t in self.runs[name])

@@ -8,14 +8,16 @@
  *                                                          SIZES their lengths, one a line
  *
  * The floor for `cass2es sync` with as many workers: the same bodies, and nothing done for them.
- * When there are more calls than bodies it begins again with the first. An answer that is not 200,
- * or has "errors":true in front, ends it.
+ * When there are more calls than bodies it begins again with the first. A call answered 429 is made
+ * again after 50 ms, and the number of those said at the end; any other answer that is not 200, or
+ * has "errors":true in front, ends it.
  */
 #include <arpa/inet.h>
 #include <fcntl.h>
 #include <netinet/tcp.h>
 #include <pthread.h>
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -25,7 +27,7 @@
 #include <unistd.h>
 
 static struct sockaddr_in at;
-static atomic_long next_call;
+static atomic_long next_call, refused;
 static long calls;
 static const char *path = "/v1/data/sync", *type = "application/json";
 static const char *file; /* mapped: all bodies */
@@ -42,11 +44,15 @@ static void die(const char *what)
     exit(3);
 }
 
-/* Reads one answer: head, then Content-Length bytes, of which only the first are looked at. */
-static void read_answer(int fd)
+/*
+ * Reads one answer: head, then Content-Length bytes, of which only the first are looked at. False
+ * for one that refuses the call for now.
+ */
+static bool read_answer(int fd)
 {
     char buf[65536 + 1];
     size_t len = 0, whole = 0, head = 0;
+    bool taken = true;
 
     while (!head) {
         ssize_t n = read(fd, buf + len, sizeof buf - 1 - len);
@@ -61,8 +67,10 @@ static void read_answer(int fd)
         const char *length = strcasestr(buf, "\r\ncontent-length:");
         whole = head + (length ? strtoul(length + 17, NULL, 10) : 0);
     }
-    if (strncmp(buf, "HTTP/1.1 200", 12) != 0 ||
-        memmem(buf + head, len - head, "\"errors\":true", 14)) {
+    if (strncmp(buf, "HTTP/1.1 429", 12) == 0) {
+        taken = false;
+    } else if (strncmp(buf, "HTTP/1.1 200", 12) != 0 ||
+               memmem(buf + head, len - head, "\"errors\":true", 14)) {
         fprintf(stderr, "sender: %.300s\n", buf);
         exit(1);
     }
@@ -72,6 +80,7 @@ static void read_answer(int fd)
             die("read");
         len += (size_t)n;
     }
+    return taken;
 }
 
 static void write_all(int fd, struct iovec *v, int n)
@@ -107,10 +116,16 @@ static void *run(void *arg)
                                 "POST %s HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: %s\r\n"
                                 "Content-Length: %zu\r\n\r\n",
                                 path, type, body->n);
-        struct iovec v[] = {{head, (size_t)head_len}, {(char *)(uintptr_t)body->p, body->n}};
+        for (bool taken = false; !taken;) {
+            struct iovec v[] = {{head, (size_t)head_len}, {(char *)(uintptr_t)body->p, body->n}};
 
-        write_all(fd, v, 2);
-        read_answer(fd);
+            write_all(fd, v, 2);
+            taken = read_answer(fd);
+            if (!taken) {
+                atomic_fetch_add(&refused, 1);
+                usleep(50000);
+            }
+        }
     }
     close(fd);
     return NULL;
@@ -175,5 +190,7 @@ int main(int argc, char **argv)
         pthread_create(&threads[i], NULL, run, NULL);
     for (int i = 0; i < connections; i++)
         pthread_join(threads[i], NULL);
+    if (refused)
+        fprintf(stderr, "sender: %ld calls were answered 429 and made again\n", refused);
     return 0;
 }

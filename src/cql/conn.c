@@ -5,13 +5,14 @@
 #include "cql/segment.h"
 
 enum {
-    STREAMS_MAX = 1024,           /* in flight on one connection */
-    ORPHANS_MAX = 256,            /* a quarter */
-    SILENT_MAX = 2,               /* time-outs in a row without a byte from the server */
-    READ_BYTES = 16 << 10,        /* at least asked for, so that small answers come together */
-    FLUSH_BYTES = 32 << 10,       /* requests go out by themselves beyond it */
-    HAND_OVER_BYTES = 8 << 10,    /* smaller answers are copied */
-    KEEP_BYTES = 4 << 20,         /* bigger answer buffers are not kept */
+    STREAMS_MAX = 1024,        /* in flight on one connection */
+    ORPHANS_MAX = 256,         /* a quarter */
+    SILENT_MAX = 2,            /* time-outs in a row without a byte from the server */
+    READ_BYTES = 16 << 10,     /* at least asked for, so that small answers come together */
+    FLUSH_BYTES = 32 << 10,    /* requests go out by themselves beyond it */
+    HAND_OVER_BYTES = 8 << 10, /* smaller answers are copied */
+    KEEP_BYTES = 4 << 20,      /* bigger answer buffers are not kept */
+    TAKE_PART = 4,             /* of the request time-out: left for an answer that waits for us */
     EVENTS_BYTES_MAX = 256 << 10, /* then `events_lost`, and everything is read again */
 };
 
@@ -458,8 +459,21 @@ static bool timed_out(struct conn *c, struct call *call, struct err *err)
     return err_wrap(err, "%s", c->name);
 }
 
+/* Whoever begins a call may turn to other work before it waits. What the server sent meanwhile lies
+ * in the socket, or waits at the other end for room there: some time to take it is left in any
+ * case. */
+static void leave_time_to_take(struct conn *c, struct call *call)
+{
+    const struct cql_options *o = c->env->options;
+    int least_ms = o->request_timeout_ms / TAKE_PART;
+
+    if (call->state == CALL_WAITING && deadline_left_ms(o->clock, call->until) < least_ms)
+        call->until = deadline_in(o->clock, least_ms);
+}
+
 bool conn_wait(struct conn *c, struct call *call, struct err *err)
 {
+    leave_time_to_take(c, call);
     while (call->state == CALL_WAITING) {
         if (wait_some(c, call->until, err))
             continue;

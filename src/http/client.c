@@ -1,6 +1,8 @@
 #include "http/client.h"
 
 #include <curl/curl.h>
+#include <linux/tcp.h>
+#include <netinet/in.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -8,9 +10,16 @@
 #include <unistd.h>
 
 enum {
+    CONNECTIONS_KEPT = 2,
     POLL_MS = 1000,
     URL_SHOWN_BYTES = 200,
     UPLOAD_BYTES = 256 << 10, /* handed to the kernel at once; curl makes it at the first need */
+};
+
+/* How long a connection had bytes on their way, in all (TCP_INFO, tcpi_busy_time). */
+struct sending {
+    curl_socket_t fd;
+    uint64_t busy_us;
 };
 
 struct http_client {
@@ -21,7 +30,9 @@ struct http_client {
     size_t max_answer_bytes;
     unsigned tries; /* of the call under way: requests begun */
     size_t body_bytes;
-    int64_t sent_us;     /* of the clock: when the last byte of the body went; 0: not yet */
+    int64_t sent_us; /* of the clock: when the last byte of the body went; 0: not yet */
+    struct sending connections[CONNECTIONS_KEPT];
+    unsigned connections_seen;
     char *authorization; /* "Authorization: ..."; a secret */
     struct clock *clock;
     struct cancel *cancel;
@@ -95,7 +106,7 @@ struct http_client *http_client_new(const struct http_options *o, struct err *er
     }
     if (o->authorization)
         c->authorization = xsprintf("Authorization: %s", o->authorization);
-    curl_multi_setopt(c->multi, CURLMOPT_MAXCONNECTS, 2L);
+    curl_multi_setopt(c->multi, CURLMOPT_MAXCONNECTS, (long)CONNECTIONS_KEPT);
     curl_easy_setopt(c->easy, CURLOPT_NOSIGNAL, 1L); /* threads */
     curl_easy_setopt(c->easy, CURLOPT_PROTOCOLS_STR, "http,https");
     curl_easy_setopt(c->easy, CURLOPT_FOLLOWLOCATION, 0L);
@@ -325,15 +336,46 @@ static void copy_text(char *out, size_t room, const char *text)
     snprintf(out, room, "%s", text ? text : "");
 }
 
+static struct sending *connection_of(struct http_client *c, curl_socket_t fd, bool is_new)
+{
+    struct sending *found = NULL;
+
+    for (size_t i = 0; i < CONNECTIONS_KEPT && i < c->connections_seen && !found; i++)
+        found = c->connections[i].fd == fd ? &c->connections[i] : NULL;
+    if (!found)
+        found = &c->connections[c->connections_seen++ % CONNECTIONS_KEPT];
+    if (found->fd != fd || is_new)
+        *found = (struct sending){.fd = fd};
+    return found;
+}
+
+/* Since the call before on the same connection; 0 where the kernel does not say it. */
+static int64_t busy_us(struct http_client *c, bool is_new)
+{
+    curl_socket_t fd = CURL_SOCKET_BAD;
+    struct tcp_info info = {0};
+    socklen_t n = sizeof info;
+
+    if (curl_easy_getinfo(c->easy, CURLINFO_ACTIVESOCKET, &fd) != CURLE_OK || fd < 0 ||
+        getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &n) < 0)
+        return 0;
+    struct sending *connection = connection_of(c, fd, is_new);
+    int64_t us = (int64_t)(info.tcpi_busy_time - connection->busy_us);
+    connection->busy_us = info.tcpi_busy_time;
+    return us;
+}
+
 /* Connecting aside. */
-static int64_t upload_us(struct http_client *c, int64_t start_us)
+static int64_t upload_us(struct http_client *c, int64_t start_us, bool new_connection)
 {
     curl_off_t begun_us = 0;
+    int64_t busy = busy_us(c, new_connection);
 
     if (!c->sent_us)
         return 0;
     curl_easy_getinfo(c->easy, CURLINFO_PRETRANSFER_TIME_T, &begun_us);
     int64_t us = c->sent_us - start_us - (int64_t)begun_us;
+    us = us > busy ? us : busy;
     return us > 0 ? us : 1;
 }
 
@@ -355,7 +397,7 @@ static void take_answer(struct http_client *c, int64_t start_us, struct http_ans
         .body = slice_of(c->answer.p ? c->answer.p : (const uint8_t *)"", c->answer.len),
         .retry_after_ms = retry_after_s > 0 ? (int64_t)retry_after_s * 1000 : -1,
         .took_ms = (clock_mono_us(c->clock) - start_us) / 1000,
-        .upload_us = upload_us(c, start_us),
+        .upload_us = upload_us(c, start_us, connects > 0),
         .new_connection = connects > 0,
     };
     copy_text(out->content_type, sizeof out->content_type, type);

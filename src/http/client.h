@@ -54,8 +54,10 @@ struct http_answer {
     char location[256];     /* of a redirect */
     int64_t retry_after_ms; /* -1: not said */
     int64_t took_ms;
-    int64_t upload_us; /* of that, until the last byte of the request was handed to the kernel; 0
-                          without a body */
+    int64_t upload_us; /* of that, what the body took to leave: until its last byte was handed to
+                          the kernel, and as long as the kernel had bytes that the other end had not
+                          acknowledged, in steps of some ms. A server that has all and works is not
+                          in it. 0 without a body */
     bool new_connection;
 };
 

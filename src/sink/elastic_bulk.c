@@ -256,14 +256,6 @@ static bool post(struct sending *s, struct slice body, struct http_answer *a, st
     return ok;
 }
 
-/* What the answer took beyond the server's own work is the link's, and a busy server's. */
-static void note_speed(struct sending *s, const struct http_answer *a, int64_t server_ms)
-{
-    int64_t link_us = server_ms < 0 ? a->upload_us : (a->took_ms - server_ms) * 1000;
-
-    gzip_sent(&s->e->gzip, s->wire_bytes, link_us > a->upload_us ? link_us : a->upload_us);
-}
-
 static bool read_answer(struct sending *s, const struct http_answer *a, size_t from, size_t to,
                         struct err *err)
 {
@@ -275,7 +267,7 @@ static bool read_answer(struct sending *s, const struct http_answer *a, size_t f
 
     arena_reset(&s->e->mem);
     bool ok = elastic_read_bulk(a->body, &answer, err);
-    note_speed(s, a, answer.took_ms);
+    gzip_sent(&s->e->gzip, s->wire_bytes, a->upload_us);
     if (answer.took_ms > 0)
         s->sent->server_ms += answer.took_ms;
     s->sent->pushed_back |= answer.pushed_back;

@@ -280,6 +280,44 @@ def test_a_small_rest_of_a_page_goes_along(program, make_ring, elastic):
     assert any(max(sizes) > aim + document for sizes in pages.values())
 
 
+def large_rows(d, count=200, size=4000):
+    """Words that gzip makes much smaller; no two rows alike."""
+    d.table.put([("i%04d" % i, "".join("%d word %d " % (i, j) for j in range(size // 12))) for i in range(count)])
+
+
+def packed(d):
+    return [b.header("Content-Encoding") == "gzip" for b in d.bulks()]
+
+
+def test_a_slow_line_has_its_bodies_packed(program, make_ring, elastic):
+    elastic.line = 2_000_000
+    d = Direct(program, make_ring(page_rows=10), elastic)
+    large_rows(d)
+    d.ok("--workers", 1)
+    d.same()
+    assert not packed(d)[0] and packed(d)[-1] and sum(packed(d)) >= len(packed(d)) / 2
+
+
+def test_a_slow_server_has_its_bodies_as_they_are(program, make_ring, elastic):
+    """It has them long before it answers: packing would be work for both sides, and nothing sooner."""
+    d = Direct(program, make_ring(page_rows=10), elastic)
+    large_rows(d)
+    d.on_bulk(lambda req: time.sleep(0.1), each=True)
+    d.ok("--workers", 1)
+    d.same()
+    assert len(packed(d)) >= 20 and not any(packed(d))
+
+
+def test_a_page_that_came_while_a_bulk_took_long_is_not_read_again(program, make_ring, elastic):
+    """The time-out is the server's, not ours: what it sent in time is taken."""
+    d = Direct(program, make_ring(page_rows=100), elastic, rows=0)
+    large_rows(d, size=80000)
+    d.on_bulk(*[None] * 6, *[lambda req: time.sleep(1.5)] * 2)
+    r = d.run("--workers", 1, "--cassandra-request-timeout", "1s", json_=False)
+    assert r.code == 0 and "scan_retry" not in r.err, r
+    d.same()
+
+
 @pytest.mark.parametrize("status", [400, pytest.param(500, marks=pytest.mark.long)])
 def test_a_line_for_which_the_whole_request_is_refused(direct, status):
     direct.on_bulk(lambda req: problem(status, "x_content_parse_exception") if b"i0007" in req.body else None, each=True)

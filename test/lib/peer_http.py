@@ -70,6 +70,7 @@ class HttpPeer:
         self.calls, self.changed, self.scripts, self.always = [], threading.Condition(), {}, None
         self.conn_count, self.socks, self.listener = 0, [], None
         self.in_flight = self.most_in_flight = 0
+        self.line = 0  # bytes a second that bodies come in with, each connection; 0: as fast as it goes
 
     # ---- script
 
@@ -86,6 +87,8 @@ class HttpPeer:
 
     def start(self):
         self.listener = socket.create_server((self.address, self.port), backlog=64)
+        if self.line:  # nothing in between that takes bytes before they are due
+            self.listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8192)
         self.port = self.listener.getsockname()[1]
         threading.Thread(target=self.accept, args=(self.listener,), daemon=True).start()
         return self
@@ -160,7 +163,7 @@ class HttpPeer:
                 stream.readline()
             stream.readline()
         else:
-            body = stream.read(int(low.get("content-length", 0)))
+            body = self.body(stream, int(low.get("content-length", 0)))
             if len(body) < int(low.get("content-length", 0)):
                 return False  # the client died while it sent
         with self.changed:
@@ -180,6 +183,15 @@ class HttpPeer:
                 self.in_flight -= 1
                 req.end = time.monotonic()
                 self.changed.notify_all()
+
+    def body(self, stream, n):
+        if not self.line:
+            return stream.read(n)
+        out, begin = b"", time.monotonic()
+        while len(out) < n and (piece := stream.read(min(4096, n - len(out)))):
+            out += piece
+            time.sleep(max(0, begin + len(out) / self.line - time.monotonic()))
+        return out
 
     def send(self, sock, req, reply):
         if reply.delay:
