@@ -8,6 +8,7 @@
 #include "base/text.h"
 #include "cmd/sync_columns.h"
 #include "cmd/versioning.h"
+#include "engine/counts.h"
 #include "engine/direct.h"
 #include "engine/retry.h"
 #include "serve/calls.h"
@@ -16,6 +17,7 @@ enum {
     WORKERS = 4,
     MEMORY_BYTES = 24 << 20,
     LOOK_MS = 100,
+    LOOKS_PER_FEED = 10,
     SYSTEM_TRIES = 6, /* that this machine fails, one behind the other: some seconds */
 };
 /* It was accepted: no time without a server ends it. */
@@ -36,6 +38,8 @@ struct serve_table {
     char run_id[32];
     int64_t started_us;
     struct direct_progress progress;
+
+    struct direct_counts fed; /* of the run, what the metrics know; the thread's own */
 };
 
 /* ---- its run ---- */
@@ -121,6 +125,11 @@ static bool begin_run(struct serve_table *t, const struct document *doc, bool fr
     return true;
 }
 
+static uint64_t altered(const struct direct_counts *c)
+{
+    return c->altered + c->nan_to_null + c->bad_utf8 + c->year_out_of_range + c->bad_json;
+}
+
 static void counts_json(struct buf *b, const struct direct_counts *c)
 {
     const struct {
@@ -137,7 +146,7 @@ static void counts_json(struct buf *b, const struct direct_counts *c)
         {"failed", c->failed},
         {"gone", c->gone},
         {"unread_ranges", c->unread_ranges},
-        {"altered", c->altered + c->nan_to_null + c->bad_utf8 + c->year_out_of_range + c->bad_json},
+        {"altered", altered(c)},
         {"lookup_missing", c->lookup_missing},
         {"id_collision", c->id_collision},
     };
@@ -190,6 +199,33 @@ static void end_run(struct serve_table *t, const struct direct_counts *c, const 
 }
 
 /* ---- the work ---- */
+
+/* What the run's counts have grown by since the last time; `fed` are those of a run that is gone on
+ * with, at its begin. */
+static void feed_metrics(struct serve_table *t)
+{
+    struct direct_counts now = {0}, *fed = &t->fed;
+    struct err ignored = {0}; /* the next time will do */
+
+    if (!counts_read(t->run, direct_count_list, &now, &ignored))
+        return;
+    const struct {
+        enum metric metric;
+        uint64_t more;
+    } list[] = {
+        {METRIC_documents_indexed_total, now.indexed - fed->indexed},
+        {METRIC_documents_unchanged_total, now.unchanged - fed->unchanged},
+        {METRIC_documents_stale_total, now.stale - fed->stale},
+        {METRIC_documents_failed_total, now.failed - fed->failed},
+        {METRIC_values_altered_total, altered(&now) - altered(fed)},
+        {METRIC_values_bad_json_total, now.bad_json - fed->bad_json},
+        {METRIC_lookups_missing_total, now.lookup_missing - fed->lookup_missing},
+        {METRIC_id_collisions_total, now.id_collision - fed->id_collision},
+    };
+    for (size_t i = 0; i < sizeof list / sizeof *list; i++)
+        metrics_add(t->o.metrics, list[i].metric, (int64_t)list[i].more);
+    t->fed = now;
+}
 
 static struct guard *open_guard(struct serve_table *t, const struct serve_types *types,
                                 const struct plan *plan, struct err *err)
@@ -248,14 +284,18 @@ static bool sync_table(struct serve_table *t, const struct serve_types *types,
 
     if (!d)
         return false;
-    while (!direct_wait(d, LOOK_MS)) {
+    for (unsigned looks = 1; !direct_wait(d, LOOK_MS); looks++) {
         struct direct_progress p;
+        if (looks % LOOKS_PER_FEED == 0)
+            feed_metrics(t);
         direct_progress(d, &p);
         pthread_mutex_lock(&t->lock);
         t->progress = p;
         pthread_mutex_unlock(&t->lock);
     }
-    return direct_finish(d, counts, err);
+    bool ok = direct_finish(d, counts, err);
+    feed_metrics(t);
+    return ok;
 }
 
 static bool may_pass(const struct err *err, unsigned *machine)
@@ -285,6 +325,9 @@ static void *table_main(void *arg)
     struct err err = {0};
 
     retry_init(&retry, t->o.clock, &t->cancel, PATIENCE_MS);
+    t->fed = (struct direct_counts){0};
+    counts_read(t->run, direct_count_list, &t->fed, &err);
+    err_clear(&err);
     while (!sync_table(t, t->types, plan, &counts, &err)) {
         if (counts.rows > rows) { /* it went on since */
             retry_ok(&retry);

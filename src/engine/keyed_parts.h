@@ -3,7 +3,7 @@
  *
  * keyed.c: a call and its results; keyed_keys.c: ids to documents' keys; keyed_docs.c: look, read,
  * send, pass by pass; keyed_write.c: a row to its action; keyed_judge.c: what an answer means;
- * keyed_make.c: rows of other tables; keyed_ranges.c: the same of a scan's, many in one query;
+ * keyed_make.c: rows of other tables; keyed_ranges.c: the same, many in one query;
  * keyed_reads.c: many reads of Cassandra at once; keyed_scan.c: elements without a partition key;
  * keyed_interval.c: rows of a scan, together. Nothing else includes this. Threads: a keyed belongs
  * to one worker.
@@ -234,8 +234,8 @@ void keyed_begin_rows(struct keyed *k);
 /* Reads what the rows kept want, and writes them. */
 bool keyed_make_rows(struct keyed *k, struct err *err);
 
-/* Of what is wanted and not filled, fills what comes cheaper by ranges of tokens (keyed_ranges.c):
- * in a round of a scan. False: err; k->fetched_full: there was no room. */
+/* Of what is wanted and not filled, fills what comes cheaper by ranges of tokens (keyed_ranges.c).
+ * False: err; k->fetched_full: there was no room. */
 bool keyed_read_ranges(struct keyed *k, struct err *err);
 void keyed_forget_ranges(struct keyed *k);
 

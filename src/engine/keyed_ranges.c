@@ -1,10 +1,10 @@
 /*
- * Rows of other tables for the documents of a scan, by ranges of tokens. What a round wants of a
- * table often stands close together: children have the partition keys of the round's own rows, and
- * a table of names may be small. One query for all from the first key to the last then costs the
- * server a tenth of a read for each. Rows between that nobody wants come in vain; so how densely a
- * table is filled is noted, and where single reads are cheaper they stay. They also do where a
- * range can't be read: then one bad partition costs its own document only.
+ * Rows of other tables for many documents, by ranges of tokens. What a round wants of a table often
+ * stands close together: children of a scan have the partition keys of the round's own rows, and a
+ * table of names may be small, for ids as well. One query for all from the first key to the last
+ * then costs the server a tenth of a read for each. Rows between that nobody wants come in vain; so
+ * how densely a table is filled is noted, and where single reads are cheaper they stay. They also
+ * do where a range can't be read: then one bad partition costs its own document only.
  */
 #include "engine/keyed_parts.h"
 
@@ -112,7 +112,7 @@ static double tokens_between(int64_t before, int64_t last)
 }
 
 /* For the server a range is at least one read in each part of the ring that it crosses. Rows of the
- * round's own partitions are all in one: tasks are cut like that. */
+ * own partitions of a scan's round are all in one: tasks are cut like that. */
 static bool crosses_little(struct keyed *k, const struct reading *r)
 {
     const struct token_range all = {.start = INT64_MIN, .end = INT64_MAX, .node = -1};
@@ -121,7 +121,8 @@ static bool crosses_little(struct keyed *k, const struct reading *r)
     struct cql_ranges ranges;
     struct err why = {0};
 
-    if (first >= k->round[0].token && last <= k->round[k->round_count - 1].token)
+    if (k->round[0].in_order && first >= k->round[0].token &&
+        last <= k->round[k->round_count - 1].token)
         return true;
     if (!range->pieces &&
         cql_ranges_plan(k->o.cluster, range->rows.schema, &all, 1, UINT64_MAX, 1, &ranges, &why)) {
@@ -304,8 +305,6 @@ bool keyed_read_ranges(struct keyed *k, struct err *err)
     struct wanted *list;
     bool ok = true;
 
-    if (!k->round[0].in_order)
-        return true;
     make_ranges(k);
     list = xalloc((fetched_count(&k->fetched) + 1) * sizeof *list);
     for (uint16_t i = 0; ok && i < plan_read_count(k->plan) && !k->fetched_full; i++) {

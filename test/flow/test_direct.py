@@ -243,6 +243,26 @@ def test_a_storm_of_refusals(direct):
     assert len([k for k in knocks if k < end]) < 40
 
 
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("done", [False, True])
+def test_one_of_two_nodes_dies_in_the_middle_of_a_bulk(program, make_ring, elastic, mode, done):
+    """Whether or not it did the work before: the other one has all documents in the end, and nothing waits for the dead one."""
+    with elastic.node() as other:
+        d = Direct(program, make_ring(page_rows=10), elastic)
+
+        def die(req):
+            if done:
+                elastic.usual(req)
+            elastic.stop()
+            return Reply(fault="close")
+        d.on_bulk(None, die)
+        c = d.ok("--workers", 2, "--elastic-url", "%s,%s" % (elastic.url, other.url), versioning=mode)
+        assert (c["rows"], c["documents"], c["failed"]) == (60, 60, 0), c
+        d.same()
+        assert any(call.path.endswith("/_bulk") for call in other.calls)
+        assert not elastic.listener
+
+
 # --- the body ----------------------------------------------------------------------------------------
 
 def test_a_gateway_that_takes_small_bodies_only(direct):

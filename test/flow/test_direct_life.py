@@ -107,6 +107,20 @@ def test_killed_again_and_again(direct, mode):
     assert len(sent) < 60 * 4
 
 
+@pytest.mark.parametrize("mode,event", [("read_time", "page_retry"), ("sequence", "bulk_retry")])
+def test_killed_while_it_waits(direct, mode, event):
+    """Half of the documents are there when the index refuses the rest."""
+    refuse = problem(503, "unavailable_shards_exception")
+    direct.on_bulk(*[None] * 3, *[refuse] * 1000)
+    p = direct.start("--workers", 1, "--progress", "plain", versioning=mode)
+    wait_for_text(p, event)
+    direct.program.kill(p)
+    direct.elastic.always = None
+    c = direct.ok("--workers", 1, versioning=mode)
+    assert (c["rows"], c["documents"], c["failed"]) == (60, 60, 0), c
+    direct.same()
+
+
 def test_what_was_deleted_between_stays_deleted(direct):
     assert kill_at(direct, 9, True)
     direct.table.delete(id="i0001")

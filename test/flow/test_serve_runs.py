@@ -168,6 +168,11 @@ def test_the_whole_table(serve, cassandra, elastic, ids):  # noqa: F811
     assert serve.docs("batch") == {b: batch(c, b) for c, b in rows}
     m = serve.metrics()
     assert (m["whole_tables_total"], m["whole_tables_running"], m["whole_tables_failed_total"]) == (1, 0, 0)
+    assert (m["documents_indexed_total"], m["documents_failed_total"]) == (40, 0)
+    name = serve.call("batch", ids).headers["X-Cass2es-Run"]
+    serve.until(lambda: run_of(serve, name)["state"] == "done")
+    m = serve.metrics()
+    assert (m["documents_indexed_total"], m["documents_unchanged_total"]) == (40, 40)
     assert serve.call("location", []).headers["X-Cass2es-Run"] is None
 
 
@@ -201,8 +206,11 @@ def test_a_whole_table_goes_on_after_a_restart(serve, cassandra, elastic, how): 
     serve.start("--whole-table", "allow")
     serve.until(lambda: run_of(serve, name)["state"] == "done")
     assert len(serve.docs("batch")) == 60
+    m = serve.metrics()
+    assert m["documents_indexed_total"] + m["documents_unchanged_total"] == 60, "those of this process"
     serve.stop()
     serve.start("--whole-table", "allow")
+    assert serve.metrics()["documents_indexed_total"] == 0
     assert serve.metrics()["whole_tables_total"] == 0, "a run that ended is not begun again"
 
 

@@ -308,6 +308,13 @@ class Elastic(HttpPeer):
         self.aliases, self.seq, self.terms, self.lock, self.item_script = {}, {}, {}, threading.RLock(), None
         self.blocks, self.health, self.unassigned, self.other_shards = {}, "green", 0, []
 
+    def node(self):
+        """Another node of the same cluster, not started."""
+        other = Elastic(self.version)
+        for name in ("indices", "deleted", "meta", "aliases", "seq", "terms", "lock", "blocks", "other_shards"):
+            setattr(other, name, getattr(self, name))
+        return other
+
     def index(self, name, **meta):
         self.indices.setdefault(name, {})
         self.deleted.setdefault(name, {})
