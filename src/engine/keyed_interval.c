@@ -238,8 +238,8 @@ static bool read_tokens(struct keyed *k, const struct interval *in, struct err *
         .range = {.start = before, .end = k->round[in->to - 1].token, .node = -1},
         .done_to = before};
     AUTO(scan) struct scan *scan =
-        scan_open(k->session, in->state == DOC_LOOK ? &k->interval_rows : &k->interval_keys, &task,
-                  (uint32_t)keyed_round_aim(k), page_rows_of(k, in), 0, err);
+        keyed_scan_open(k, in->state == DOC_LOOK ? &k->interval_rows : &k->interval_keys, &task,
+                        page_rows_of(k, in), err);
     size_t cursor = in->from;
     struct scan_page page = {0};
 

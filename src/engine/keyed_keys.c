@@ -176,7 +176,7 @@ static bool page_through(struct keyed *k, const struct lookup *l, const struct r
                          struct err *err)
 {
     struct cql_query q = keyed_query(k, r);
-    AUTO(cql_pager) struct cql_pager *pager = cql_pager_open(k->session, &q, err);
+    AUTO(cql_pager) struct cql_pager *pager = keyed_pager_open(k, &q, err);
     struct page page;
 
     if (!pager)

@@ -105,7 +105,7 @@ static bool page_rows_through(struct keyed *k, struct fetched_rows *rows, const 
                               struct err *err)
 {
     struct cql_query q = keyed_query(k, r);
-    AUTO(cql_pager) struct cql_pager *pager = cql_pager_open(k->session, &q, err);
+    AUTO(cql_pager) struct cql_pager *pager = keyed_pager_open(k, &q, err);
     int64_t first_us = 0;
     struct page page;
 

@@ -150,3 +150,24 @@ bool keyed_read_all(struct keyed *k, struct read *reads, size_t count, read_take
             return false;
     }
 }
+
+struct cql_pager *keyed_pager_open(struct keyed *k, const struct cql_query *q, struct err *err)
+{
+    struct cql_pager *pager = NULL;
+
+    do {
+        pager = cql_pager_open(k->session, q, err);
+    } while (!pager && keyed_wait(k, "read_retry", 0, err));
+    return pager;
+}
+
+struct scan *keyed_scan_open(struct keyed *k, const struct scan_plan *rows,
+                             const struct scan_task *task, uint32_t first_rows, struct err *err)
+{
+    struct scan *scan = NULL;
+
+    do {
+        scan = scan_open(k->session, rows, task, (uint32_t)keyed_round_aim(k), first_rows, 0, err);
+    } while (!scan && keyed_wait(k, "read_retry", 0, err));
+    return scan;
+}

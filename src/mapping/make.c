@@ -651,9 +651,13 @@ static bool do_parse_values(struct making_row *r, const struct op *op, struct sl
     struct err why = {0};
     struct slice json;
     bool any = false;
+    uint64_t bad_utf8 = r->m->counts->bad_utf8;
 
     if (!field_json(r, &op->refs[0], &json))
         return false;
+    /* Texts are made UTF-8 on the way, which JSON must not be: what was bad is no JSON. */
+    bool invalid = r->m->counts->bad_utf8 > bad_utf8;
+    r->m->counts->bad_utf8 = bad_utf8;
     if (!json.p)
         return true;
     if (json_is_null(json) || json_is_empty(json)) {
@@ -663,7 +667,7 @@ static bool do_parse_values(struct making_row *r, const struct op *op, struct sl
     const struct json *v = json_parse(json, &r->m->work->mem, &why);
     if (!v)
         return no_room(r->m);
-    if (v->kind != JSON_OBJECT) {
+    if (v->kind != JSON_OBJECT || invalid) {
         r->m->counts->bad_json += op->step->parse.bad.kind != OTHERWISE_FAIL;
         return replace(r, op, &op->step->parse.bad, out);
     }

@@ -187,6 +187,18 @@ def test_enrolments_that_share_an_id_are_one_document(enrolments, program, elast
     assert document["courseId"] in ("do_1", "do_2") and document["id"] == "b_u"
 
 
+def test_enrolments_by_the_ids_of_their_batches(enrolments, program, cassandra, elastic, index, tmp_path, db):
+    """What the profile takes a text for: not the partition key, so the table is scanned where that is allowed."""
+    elastic.create(index, {"dynamic": False})
+    for user, batch in (("v", "b2"), ("w", "b2"), ("v", "b3")):
+        db.execute(f"INSERT INTO {enrolments}.user_enrolments (userid, courseid, batchid) VALUES ('{user}', 'do_1', '{batch}')")
+    mapping = enrolment_mapping(tmp_path, enrolments, index)
+    with program.start(*flags(cassandra, elastic.url, port := free_port(), mapping), "--filter-scan", "allow") as server:
+        result = call(Api(port).wait(server), "user_course", ["b2"])
+    assert result["esSyncResponse"] == {"b2": True}, result
+    assert set(stored(elastic, index)) == {"b2_v", "b2_w"}
+
+
 def test_a_column_of_no_dictionary_keeps_its_name(enrolments, program, elastic, index, cassandra_args, tmp_path, db):
     elastic.create(index, {"dynamic": False})
     db.execute(f"ALTER TABLE {enrolments}.user_enrolments ADD newcolumn text", timeout=60)

@@ -477,9 +477,16 @@ struct cql_pager {
     struct asked t;
 };
 
+static unsigned lost_opens; /* the connection breaks while the next statements are prepared */
+
 struct cql_pager *cql_pager_open(struct cql_session *s, const struct cql_query *q, struct err *err)
 {
     (void)s;
+    if (lost_opens) {
+        lost_opens--;
+        err_set(err, ERR_RETRY, "connection reset");
+        return NULL;
+    }
     if (refuse_groups && strstr(q->text, ") IN (")) {
         err_set(err, ERR_USER, "no such thing here");
         return NULL;
@@ -608,7 +615,7 @@ static int begin(void **state, bool with_clustering)
     hook = NULL;
     read_fault = NULL;
     refuse_groups = false;
-    refuse_mget = conflicts = 0;
+    refuse_mget = conflicts = lost_opens = 0;
     memory_bytes = 0;
     clustered = with_clustering;
     buf_init(&answer, 16 << 20);
@@ -1045,8 +1052,10 @@ static void what_fails_is_read_again(void **state)
     (void)state;
     fill(30, 5);
     read_fault = every_seventh;
+    lost_opens = 3;
     assert_int_equal(sync_pages(1000), 150);
     expect_equal();
+    assert_int_equal(lost_opens, 0);
 }
 
 static void little_memory(void **state)

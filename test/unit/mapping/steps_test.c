@@ -226,6 +226,9 @@ static void parse_json(void **state)
         {"txt", PARSE(", blank: fail, bad: 1"), "\"txt\":null", BAD_TEXT, 0, 0},
         {"txt", "steps:\n  - parse_json: {field: x, from: txt}\n", "\"txt\":\"[2]\"",
          "{\"txt\":\"[2]\",\"x\":[2]", 0, 0},
+        /* invalid UTF-8 */
+        {"txt", PARSE(""), "\"txt\":\"[\\\"\\u007f\\\"]\"", BAD_TEXT, 0, 0},
+        {"txt", PARSE(", bad: 0"), "\"txt\":\"[\\\"\\u007f\\\"]\"", "{\"txt\":0", 1, 0},
         /* of what a step made */
         {"txt",
          "steps:\n  - const: {c: \"[1, 2]\", n: null}\n  - parse_json: {field: c}\n"
@@ -273,6 +276,10 @@ static void parse_json_values(void **state)
          0},
         {"map", VALUES(", keys: [b]"), "\"map\":{\"a\":\"x\",\"b\":\"1\"}",
          "{\"map\":{\"a\":\"x\",\"b\":1}", 0, 0},
+        /* invalid UTF-8 */
+        {"map", VALUES(""), "\"map\":{\"b\":\"1\",\"a\":\"[\\\"\\u007f\\\"]\"}", MAP_TEXT, 0, 0},
+        {"map", VALUES(", bad: null"), "\"map\":{\"b\":\"1\",\"a\":\"[\\\"\\u007f\\\"]\"}",
+         "{\"map\":null", 1, 0},
         {"map", VALUES(""), "", "{\"map\":{}", 0, 0},
         {"map", VALUES(", empty: omit"), "", "", 0, 0},
         {"map", "empty_collections: keep\n" VALUES(""), "", "{\"map\":{}", 0, 0},
