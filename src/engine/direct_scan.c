@@ -64,12 +64,24 @@ static void fail_row(struct scanner *s, size_t begin, const char *reason, const 
 /* ---- verdicts ----------------------------------------------------------------------------------
  */
 
+/* The version that this row's document was sent with. */
+static int64_t sent_version(struct scanner *s, size_t begin)
+{
+    const struct plan *p = s->w.direct->o.plan;
+    int64_t version = s->page->read_at_us;
+    struct err err = {0};
+
+    if (plan_versioning(p) == VERSIONING_WRITE_TIME)
+        ensure(plan_write_version(p, row_again(s, begin), &version, &err) && "it was sent");
+    return version;
+}
+
 static void judge_conflict(struct scanner *s, const struct elastic_item *item, size_t begin)
 {
     struct direct *d = s->w.direct;
     char text[200];
 
-    switch (guard_conflict(d->o.guard, item->there, s->page->read_at_us)) {
+    switch (guard_conflict(d->o.guard, item->there, sent_version(s, begin))) {
     case GUARD_EQUAL:
         s->w.sum.unchanged++;
         return;

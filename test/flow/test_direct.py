@@ -24,14 +24,26 @@ def direct(program, make_ring, elastic):
     return Direct(program, make_ring(page_rows=10), elastic)
 
 
-@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("mode", [*MODES, "write_time"])
 def test_every_row_becomes_a_document(direct, mode):
     c = direct.ok(versioning=mode)
     assert (c["rows"], c["documents"], c["indexed"], c["exit_code"], c["index"]) == (60, 60, 60, 0, "items")
     direct.same()
     c = direct.ok(versioning=mode)
-    assert c["indexed"] == (0 if mode == "sequence" else 60) and c["unchanged"] == 60 - c["indexed"]
+    assert c["indexed"] == (0 if mode in ("sequence", "write_time") else 60) and c["unchanged"] == 60 - c["indexed"], c
     direct.same()
+
+
+def test_rows_written_tomorrow(direct):
+    """write_time: a version of our own making is nobody else's, whatever the clock says; an earlier one than what is there is stale."""
+    direct.table.written_us = int(time.time() + 86400) * 10**6
+    assert direct.ok(versioning="write_time")["indexed"] == 60
+    c = direct.ok(versioning="write_time")
+    assert (c["unchanged"], c["failed"]) == (60, 0), c
+    direct.table.written_us += 1
+    assert direct.ok(versioning="write_time")["indexed"] == 60
+    direct.table.written_us -= 1
+    assert direct.ok(versioning="write_time")["stale"] == 60
 
 
 def test_the_summary_for_people(direct):
