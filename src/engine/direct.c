@@ -85,6 +85,15 @@ static bool save(struct direct_worker *w, struct err *err)
     return journal_commit(w->tx, err);
 }
 
+/* Under a limit a page is saved by itself: the one that is cut short waits for all others, and has
+ * to be journalled behind them. */
+static bool is_save_due(const struct direct_worker *w)
+{
+    const struct direct *d = w->direct;
+
+    return d->quota.limited || clock_mono_ms(d->o.clock) - w->saved_ms >= SAVE_MS;
+}
+
 bool direct_save_page(struct direct_worker *w, const struct scan_task *task,
                       const struct scan_page *page, struct err *err)
 {
@@ -92,7 +101,7 @@ bool direct_save_page(struct direct_worker *w, const struct scan_task *task,
         tasks_mark(w->tx, task, page);
     count_page(w);
     tx_settle(w->tx);
-    if (clock_mono_ms(w->direct->o.clock) - w->saved_ms >= SAVE_MS && !save(w, err))
+    if (is_save_due(w) && !save(w, err))
         return false;
     atomic_fetch_add(&w->direct->rows, w->sum.rows);
     atomic_fetch_add(&w->direct->failed, w->sum.failed);

@@ -100,8 +100,8 @@ bool direct_begin_page(struct direct_worker *w, const struct page *page, struct 
 /* Before each document: quota_take(). When there is none, and what the page has so far is settled:
  * true for take again; false with ERR_NONE for a page that ends here. */
 bool direct_more(struct direct_worker *w, struct err *err);
-/* The page is settled: its counts, failures and mark are journalled, at once or with those of the
- * pages after it. */
+/* The page is settled: its counts, failures and mark are journalled, at once (always under a limit)
+ * or with those of the pages after it. */
 bool direct_save_page(struct direct_worker *w, const struct scan_task *task,
                       const struct scan_page *page, struct err *err);
 /* A page that is given up, to be read again: nothing of it was counted. */
