@@ -50,6 +50,28 @@ def test_the_summary_for_people(direct):
     says(direct.run(json_=False), "shop.items to index items: all rows read", r"^ *documents +60", r"^ *indexed +60", r"^ *failed +0", code=0)
 
 
+@pytest.mark.parametrize("mode", [*MODES, "write_time"])
+def test_pipeline_and_routing(direct, mode):
+    """Every request and every action has them, also those of rows that are read again by themselves."""
+    later = set()
+
+    def act(action, meta, source):
+        if number(meta["_id"]) % 10 or meta["_id"] in later:
+            return None
+        later.add(meta["_id"])
+        return refused(429, "es_rejected_execution_exception")
+    direct.elastic.item_script = act
+    c = direct.ok(versioning=mode, target=', pipeline: "clean up", routing: "r-{id}"')
+    assert (c["indexed"], c["failed"]) == (60, 0)
+    sent = [meta for b in direct.bulks() for _, meta, _ in actions(b)]
+    assert all(b.query["pipeline"] == "clean up" for b in direct.bulks())
+    assert all(meta["routing"] == "r-" + meta["_id"] for meta in sent)
+    assert len(sent) == 66 and len(later) == 6
+    looks = [d for c in direct.elastic.calls if c.path.endswith("_mget") for d in c.json["docs"]]
+    assert bool(looks) == (mode == "sequence") and all(d["routing"] == "r-" + d["_id"] for d in looks)
+    direct.same()
+
+
 # --- a whole request ---------------------------------------------------------------------------------
 
 def done_but_lost(direct, reply):
