@@ -194,8 +194,10 @@ static bool take_page(void *ctx, const struct scan_task *task, const struct scan
         count_page(p);
     ok = ok && sink_file_put(p->copy->o.file, buf_slice(&p->lines), commit_page, p, err);
     quota_end(&p->copy->quota, &p->quota, ok ? p->documents : 0);
-    if (!ok)
+    if (!ok) {
+        tx_drop(p->tx); /* its failures, too: the page may be read again */
         return false;
+    }
     atomic_fetch_add(&p->copy->rows, p->filtered + p->documents);
     atomic_fetch_add(&p->copy->failed, p->failed);
     if (p->lines.cap > LINES_KEEP_BYTES)

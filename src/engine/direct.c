@@ -85,6 +85,15 @@ static bool save(struct direct_worker *w, struct err *err)
     return journal_commit(w->tx, err);
 }
 
+/* Under a limit a page is saved by itself: the one that is cut short waits for all others, and has
+ * to be journalled behind them. */
+static bool is_save_due(const struct direct_worker *w)
+{
+    const struct direct *d = w->direct;
+
+    return d->quota.limited || clock_mono_ms(d->o.clock) - w->saved_ms >= SAVE_MS;
+}
+
 bool direct_save_page(struct direct_worker *w, const struct scan_task *task,
                       const struct scan_page *page, struct err *err)
 {
@@ -92,7 +101,7 @@ bool direct_save_page(struct direct_worker *w, const struct scan_task *task,
         tasks_mark(w->tx, task, page);
     count_page(w);
     tx_settle(w->tx);
-    if (clock_mono_ms(w->direct->o.clock) - w->saved_ms >= SAVE_MS && !save(w, err))
+    if (is_save_due(w) && !save(w, err))
         return false;
     atomic_fetch_add(&w->direct->rows, w->sum.rows);
     atomic_fetch_add(&w->direct->failed, w->sum.failed);
@@ -175,6 +184,28 @@ bool direct_settle_singles(struct direct_worker *w, struct err *err)
     w->sum.altered.bad_json += c->bad_json;
     w->sum.altered.lookup_missing += c->lookup_missing;
     w->sum.id_collision += c->id_collision;
+    return true;
+}
+
+bool direct_check_keys(struct direct_worker *w, struct slice keys, uint32_t count,
+                       struct slice *cells, struct err *err)
+{
+    const struct plan *p = w->direct->o.plan;
+    struct row_cursor at = {.rest = keys, .left = count, .columns = plan_key_count(p)};
+    struct keyed_result looked = {0};
+
+    keyed_begin(w->keyed, p, &looked);
+    while (row_next(&at, cells, err))
+        if (!keyed_add(w->keyed, KEYED_CHECK, cells, 0, 0, err))
+            return false;
+    if (err->kind != ERR_NONE || !keyed_end(w->keyed, err))
+        return false;
+    int64_t failed = (int64_t)looked.counts.failed;
+    tx_count(w->tx, "rows", failed);
+    tx_count(w->tx, "documents", failed);
+    tx_count(w->tx, "failed", failed);
+    tx_settle(w->tx);
+    atomic_fetch_add(&w->direct->failed, looked.counts.failed);
     return true;
 }
 

@@ -87,6 +87,15 @@ bool direct_add_single(struct direct_worker *w, enum keyed_task task, const stru
 /* Works them off, into the page's sum: rows and documents as well. */
 bool direct_settle_singles(struct direct_worker *w, struct err *err);
 
+/*
+ * Documents that were sent, with an outcome that nobody knows: those whose row is gone by now go,
+ * too. No page's sum has them; only those that fail are counted. Between two pages.
+ *   keys   of `count` rows, as in a page
+ *   cells  room for one
+ */
+bool direct_check_keys(struct direct_worker *w, struct slice keys, uint32_t count,
+                       struct slice *cells, struct err *err);
+
 /* A failed document into the page's tx; it is counted by the caller. key: plan_key_count() cells.
  */
 void direct_note_failure(struct direct_worker *w, const struct slice *key, const char *reason,
@@ -100,8 +109,8 @@ bool direct_begin_page(struct direct_worker *w, const struct page *page, struct 
 /* Before each document: quota_take(). When there is none, and what the page has so far is settled:
  * true for take again; false with ERR_NONE for a page that ends here. */
 bool direct_more(struct direct_worker *w, struct err *err);
-/* The page is settled: its counts, failures and mark are journalled, at once or with those of the
- * pages after it. */
+/* The page is settled: its counts, failures and mark are journalled, at once (always under a limit)
+ * or with those of the pages after it. */
 bool direct_save_page(struct direct_worker *w, const struct scan_task *task,
                       const struct scan_page *page, struct err *err);
 /* A page that is given up, to be read again: nothing of it was counted. */

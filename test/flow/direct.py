@@ -7,7 +7,7 @@ from peer_http import Reply
 
 MAPPING = """object: item
 source: {keyspace: shop, table: items, %(columns)skey: [id]}
-target: {index: items, id: "%(id)s"}
+target: {index: items, id: "%(id)s"%(target)s}
 nulls: omit
 versioning: %(versioning)s
 %(more)s"""
@@ -23,9 +23,10 @@ class Direct:
         ring.start()
         elastic.start()
 
-    def args(self, *flags, versioning=None, id_="{id}", more="", columns="", json_=True):
+    def args(self, *flags, versioning=None, id_="{id}", more="", columns="", target="", json_=True):
         if versioning:
-            what = ["--mapping", self.program.file("items.yaml", MAPPING % {"id": id_, "versioning": versioning, "more": more, "columns": columns})]
+            text = MAPPING % {"id": id_, "versioning": versioning, "more": more, "columns": columns, "target": target}
+            what = ["--mapping", self.program.file("items.yaml", text)]
         else:
             what = ["shop.items", "--index", "items"]
         return ["sync", *what, "--elastic-url", self.elastic.url, *cass(self.ring), *(["--json"] if json_ else []), *flags]

@@ -2,12 +2,13 @@
 import json
 import re
 import threading
+import time
 
 import peer_http
 import pytest
 from direct import Direct, actions, number, problem, refused
 from flow import says
-from peer_cql import INVALID, error
+from peer_cql import INVALID, call, error
 
 MODES = ("read_time", "sequence", "write_time", "none")
 N = 200
@@ -162,6 +163,39 @@ def test_a_limit_is_exact_after_a_kill(rows, mode, after):
     rows.law(result.counts)
     journalled = {number(m["_id"]) for b in rows.bulks() for _, m, _ in actions(b)}
     assert rows.found() <= journalled and len(rows.found()) >= 135
+
+
+def test_the_page_that_a_limit_cuts_is_journalled_last(program, make_ring, elastic):
+    """When it is, all others are: killed then, the run has nothing left to do."""
+    d = Direct(program, make_ring(page_rows=10), elastic, rows=400)
+    lock, scans = threading.Lock(), []
+    settled, go = threading.Event(), threading.Event()
+
+    def scan(request):
+        """One worker settles two pages and is then kept from reading more; the other one begins when that is so."""
+        with lock:
+            scans.append(request.conn)
+            first, count = request.conn == scans[0], scans.count(request.conn)
+        if not first:
+            settled.wait(10)
+        elif count > 2:
+            go.wait(10)
+
+    def wait_for_bulks(n):
+        elastic.wait_for(lambda calls: sum(c.path.endswith("/_bulk") and c.end is not None for c in calls) == n)
+        time.sleep(0.1)  # from the answer to the journal
+    d.ring.on("EXECUTE", r'"items".*token\(', do=call(scan), times=None)
+    p = d.start("--limit", 25, "--workers", 2)
+    wait_for_bulks(2)
+    settled.set()
+    wait_for_bulks(3)
+    program.kill(p)
+    d.ring.rules.clear()
+    go.set()
+    assert len(elastic.sources("items")) == 25
+    result = d.run("--limit", 25, "--workers", 2)
+    assert result.code == 0 and result.counts["documents"] == 25 and "event=resume" in result.err, result
+    assert len(d.bulks()) == 3, result
 
 
 def test_a_sample_is_the_same_each_time(rows):

@@ -7,7 +7,7 @@ import threading
 import pytest
 
 from flow import cass, counted, rows_of, says
-from peer_cql import INVALID, call, error
+from peer_cql import INVALID, READ_TIMEOUT, call, error
 
 
 @pytest.fixture
@@ -107,6 +107,21 @@ def test_a_limit_is_exact_after_a_kill(program, table, skip):
     r = says(program.run("sync", "shop.orders", "--to", "out.json", "--limit", 150, "--workers", 2, *cass(table)), "resum|went on", code=0)
     found = [o["id"] for o in rows_of((program.cwd / "out.json").read_text())]
     assert len(found) == len(set(found)) == 150, r
+
+
+def test_a_page_that_is_read_again_fails_its_rows_once(program, make_ring):
+    """One document can't be made, and a look-up for the next one gets no answer in time."""
+    ring = make_ring()
+    ring.table("shop", "games", "p text, c int, team text", "p", "c", rows=[("x", 1, "nobody"), ("x", 2, "t1"), ("x", 3, "t2")])
+    ring.table("shop", "teams", "id text, name text", "id", rows=[("t1", "one"), ("t2", "two")])
+    ring.on("EXECUTE", '"teams"', do=error(READ_TIMEOUT), times=2, where=lambda r: r.values == [b"t2"])
+    mapping = program.file("games.yaml", 'object: g\nsource: {keyspace: shop, table: games, key: [p, c]}\ntarget: {index: i, id: "{p}-{c}"}\n'
+                           'steps: [{lookup: {field: name, table: teams, key: {id: "{team}"}, take: name}}]\n')
+    with ring:
+        r = says(program.run("sync", "--mapping", mapping, "--to", "-", *cass(ring)), r"failed +1\b", "event=page_retry", code=1)
+        assert [(o["c"], o["name"]) for o in rows_of(r.out)] == [(2, "one"), (3, "two")]
+        shown = program.run("failures", "show", "--json").out
+        assert len(shown.splitlines()) == 1 and "lookup_missing" in shown, shown
 
 
 def test_a_packed_file(program, table):

@@ -465,6 +465,7 @@ class Table:
         self.key = [self.columns[c] for c in key]
         self.clustering = [self.columns[c] for c in orders]
         self.rows, self.tokens, self.lock = [], [], threading.RLock()
+        self.written_us = 1000  # when each cell was
 
     def put(self, rows):
         """Adds rows (tuples in column order, or dicts); a row of the same key is replaced."""
@@ -659,7 +660,7 @@ class Select:
                 raise CqlError(INVALID, "Invalid number of arguments in call to function token")
             return [(alias or "system." + name, Type("bigint"), lambda r: struct.pack(">q", r["\0token"]))]
         if sel[0] == "writetime":
-            return [(name, Type("bigint"), lambda r: r[columns[0].name] and struct.pack(">q", 1000))]
+            return [(name, Type("bigint"), lambda r: r[columns[0].name] and struct.pack(">q", self.table.written_us))]
         if sel[0] == "ttl":
             return [(name, Type("int"), lambda r: None)]
         raise CqlError(INVALID, "Unknown function %s called" % sel[0])
