@@ -3,7 +3,7 @@ import peer_http
 import pytest
 from direct import Direct, refused
 from flow import KEY, PASSWORD, cass, rows_of, says
-from peer_cql import READ_FAILURE, error
+from peer_cql import READ_FAILURE, call, error
 
 
 @pytest.fixture
@@ -183,6 +183,24 @@ def test_ranges_that_could_not_be_read(direct):
     assert (reads["rows"], reads["indexed"], reads["exit_code"]) == (1, 1, 0)  # only that range was read
     direct.same()
     assert left(direct, c["run"]) == {}
+
+
+def test_a_column_is_dropped_while_ranges_are_read_again(program, make_ring, elastic):
+    direct = Direct(program, make_ring(page_rows=10), elastic, rows=0)
+    direct.table.add_column("w", "text")
+    direct.table.put([("i%04d" % i, "v%d" % i, "w") for i in range(40)])
+    direct.ring.on("EXECUTE", r'"items".*token\(', do=error(READ_FAILURE, "READ_TOO_MANY_TOMBSTONES"), times=None)
+    run = direct.ok(code=1)["run"]
+    direct.ring.rules.clear()
+
+    def drop():
+        direct.table.drop_column("w")
+        direct.ring.forget('"items"')
+    direct.ring.on("EXECUTE", r'"items".*token\(', do=call(lambda r: drop()), skip=2)
+    r = says(program.run("failures", "retry", run, "--json", "--workers", 1), "column_dropped", code=0)
+    assert rows_of(r.out)[-1]["indexed"] == 40
+    direct.same()
+    assert left(direct, run) == {}
 
 
 # --- retry: the Sync API, and what serve could not do --------------------------------------------------------
