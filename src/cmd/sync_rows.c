@@ -9,6 +9,7 @@
 #include "cmd/document.h"
 #include "cmd/sync.h"
 #include "engine/copy.h"
+#include "engine/limit.h"
 
 enum { LOOK_MS = 100, COPY_WORKERS = 8 };
 
@@ -71,6 +72,10 @@ static bool copy_rows(struct sync *s, const struct document *d, struct sink_file
                       struct copy_counts *counts, struct err *err)
 {
     const struct config *c = s->config;
+    AUTO(limit) struct limit *rates =
+        limit_new(&(struct limit_options){.clock = &s->ctx->clock,
+                                          .cancel = &s->ctx->cancel,
+                                          .reads_per_s = (uint64_t)c->sync.max_reads_per_s});
     struct copy_options o = {
         .run = s->run,
         .clock = &s->ctx->clock,
@@ -81,6 +86,7 @@ static bool copy_rows(struct sync *s, const struct document *d, struct sink_file
         .where = d->where,
         .sample = d->sample,
         .limit = (uint64_t)c->sync.limit,
+        .rates = rates,
         .file = file,
         .resumable = strcmp(c->sync.to, "-") != 0,
         .workers = c->sync.workers ? (unsigned)c->sync.workers : COPY_WORKERS,
@@ -173,6 +179,9 @@ bool sync_rows(struct sync *s, int *exit_code, struct err *err)
 {
     struct document d = {0};
 
+    if (s->config->sync.max_docs_per_s)
+        return config_fault(s->config, "sync.max_docs_per_s", err,
+                            "is for an index; with --to it is --max-reads-per-s");
     s->cluster = connect_cassandra(s->config, s->ctx, err);
     bool ok = s->cluster && document_open(&d, s->config, s->cluster, NULL, err) &&
               rows_to_file(s, &d, exit_code, err);
