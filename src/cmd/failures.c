@@ -19,6 +19,7 @@ void failed_run_fini(struct failed_run *r)
 {
     free(r->command);
     free(r->params);
+    free(r->summary);
 }
 
 /* ---- the run ----------------------------------------------------------------------------------
@@ -38,6 +39,7 @@ static bool find_one(void *ctx, const struct run_info *info)
     snprintf(f->run->id, sizeof f->run->id, "%s", info->id);
     f->run->command = xstrdup(info->command);
     f->run->params = xstrdup(info->params);
+    f->run->summary = xstrdup(info->summary);
     return false;
 }
 
@@ -269,7 +271,9 @@ const struct command command_failures = {
         "with the settings of that run; what is given on this command line comes before those. "
         "Passwords and keys are not kept: they come from the environment, the configuration file "
         "or flags, as ever. What succeeds is no failure of that run any more, what fails again "
-        "stays with its new reason. drop forgets failures. Both take --reason.",
+        "stays with its new reason. drop forgets failures. Both take --reason.\n\n"
+        "What a safety brake did not delete is left alone by retry (exit 7), unless --reason brake "
+        "asks for it; then, too, the brake lets no more pass than in a run of its own.",
     .id = FOR_FAILURES,
     .max_operands = 2,
     .signals = true,

@@ -11,6 +11,7 @@ struct failed_run {
     char id[32];
     char *command;
     char *params;
+    char *summary; /* "": it never came to one */
 };
 void failed_run_fini(struct failed_run *r);
 

@@ -28,6 +28,7 @@ static const struct {
     {"too_old", "reading and writing took too long: retry with fewer --workers"},
     /* the row */
     {"missing", "Cassandra has no such row: drop the failure, or sync the ids with --missing delete"},
+    {"brake", "too many rows are missing at once, and the document was left: see that the table is whole, then retry with --reason brake"},
     {"bad_value", "a value can't be decoded or written: look at the row, mend it or leave the column out"},
     {"altered_value", "--strict-values refuses what JSON can't hold (NaN, bytes that are no UTF-8): mend the row, or retry a run without it"},
     {"unread_range", "these rows could not be read (often tombstones): repair or compact the table, then retry reads them"},

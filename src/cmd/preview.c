@@ -8,10 +8,16 @@
 
 #include "base/text.h"
 #include "cmd/connect.h"
+#include "cmd/id_file.h"
 #include "cmd/runs.h"
+#include "engine/peek.h"
 #include "mapping/json.h"
 
-enum { TEXT_MAX_BYTES = 64 << 20, GC_DELETES_WANTED_MS = 3600000 };
+enum {
+    TEXT_MAX_BYTES = 64 << 20,
+    GC_DELETES_WANTED_MS = 3600000,
+    IDS_TRIED = 20, /* for samples */
+};
 
 __attribute__((format(printf, 4, 5))) static void
 line(struct preview *p, const char *what, enum preview_grade grade, const char *fmt, ...)
@@ -48,6 +54,8 @@ size_t preview_failing(const struct preview *p)
 void preview_fini(struct preview *p)
 {
     estimate_fini(&p->estimate);
+    if (p->ids)
+        ids_close(p->ids);
     direct_sync_fini(&p->d);
     arena_fini(&p->mem);
     for (size_t i = 0; i < p->count; i++)
@@ -142,7 +150,9 @@ static void add_estimate(struct buf *b, const struct preview *p)
         return;
     }
     if (!e->documents) {
-        buf_add_str(b, "unknown: the server has no estimate yet");
+        buf_add_str(b, p->s->config->ids.file && !p->ids
+                           ? "unknown: ids come from standard input"
+                           : "unknown: the server has no estimate yet");
         return;
     }
     buf_add_str(b, e->whole ? "" : "about ");
@@ -158,6 +168,85 @@ static void add_estimate(struct buf *b, const struct preview *p)
     }
 }
 
+/* ---- ids --------------------------------------------------------------------------------------
+ */
+
+/* The file as a run would open it. Standard input is left to the run. */
+static bool look_at_ids(struct preview *p)
+{
+    const char *path = p->s->config->ids.file;
+    struct err err = {0};
+
+    if (!path)
+        return true;
+    if (!sync_index_plan_ids(&p->d, &p->id_plan, &err))
+        return failed(p, "ids", &err);
+    if (strcmp(path, "-") == 0) {
+        line(p, "ids", PREVIEW_UNKNOWN, "standard input is not read beforehand");
+        return true;
+    }
+    p->ids = id_file_open(p->s, &p->id_plan, &err);
+    if (!p->ids)
+        return failed(p, "ids", &err);
+    line(p, "ids", PREVIEW_OK, "%s: about %" PRIu64, path, ids_file(p->ids)->count);
+    return true;
+}
+
+static void take_sample(void *ctx, const struct peeked *row)
+{
+    if (row->document.p)
+        estimate_add_sample(ctx, row->id, row->document);
+}
+
+/* As an element of a call: what it came from, or its columns. NULL: none. */
+static const struct json *id_json(const struct preview *p, const struct id_item *item,
+                                  struct arena *mem)
+{
+    struct err ignored = {0};
+    struct buf b;
+
+    if (item->json.p)
+        return json_parse(item->json, mem, &ignored);
+    buf_init(&b, TEXT_MAX_BYTES);
+    for (size_t i = 0; i < item->part_count; i++) {
+        if (item->part_count > 1) {
+            buf_add_byte(&b, i ? ',' : '{');
+            json_add_string(&b, slice_str(p->id_plan.names[i]));
+            buf_add_byte(&b, ':');
+        }
+        json_add_string(&b, item->parts[i]);
+    }
+    if (item->part_count > 1)
+        buf_add_byte(&b, '}');
+    const struct json *id = json_parse(buf_slice(&b), mem, &ignored);
+    buf_fini(&b);
+    return id;
+}
+
+/* Documents of the first ids; of one that has none, the run will tell. */
+static void sample_ids(struct preview *p)
+{
+    struct err err = {0};
+    struct id_item item;
+
+    for (int i = 0; i < IDS_TRIED && p->estimate.sample_count < ESTIMATE_SAMPLES; i++) {
+        struct arena mem;
+
+        if (!ids_next(p->ids, &item, &err)) {
+            if (err.kind != ERR_REJECT)
+                return;
+            continue;
+        }
+        arena_init(&mem, TEXT_MAX_BYTES);
+        const struct json *id = id_json(p, &item, &mem);
+        bool ok = !id || peek_id(p->d.doc.plan, p->s->cluster, id, take_sample, &p->estimate, &err);
+        arena_fini(&mem);
+        if (!ok && err.kind != ERR_USER)
+            return;
+        err_clear(&err);
+    }
+}
+
 static bool look_at_rows(struct preview *p)
 {
     struct estimate_options o = {.cluster = p->s->cluster,
@@ -165,6 +254,8 @@ static bool look_at_rows(struct preview *p)
                                  .where = p->d.doc.where,
                                  .sample = p->d.doc.sample,
                                  .most_documents = (uint64_t)p->s->config->sync.limit,
+                                 .by_ids = p->s->config->ids.file != NULL,
+                                 .ids = p->ids ? ids_file(p->ids)->count : 0,
                                  .clock = &p->s->ctx->clock,
                                  .workers = workers(p->s->config)};
     struct err err = {0};
@@ -172,6 +263,8 @@ static bool look_at_rows(struct preview *p)
 
     if (!estimate_make(&o, &p->estimate, &err))
         return failed(p, "read", &err);
+    if (p->ids)
+        sample_ids(p);
     const struct estimate *e = &p->estimate;
     line(p, "read", PREVIEW_OK, "%" PRIu64 " rows of a sample were read", e->rows_read);
     if (e->not_written)
@@ -504,7 +597,8 @@ bool preview_make(struct preview *p, struct sync *s, struct err *err)
     arena_init(&p->mem, TEXT_MAX_BYTES);
     bool table = look_at_table(p);
     if (table) {
-        look_at_rows(p);
+        if (look_at_ids(p))
+            look_at_rows(p);
         look_at_consistency(p);
         look_at_clocks(p);
     }

@@ -29,6 +29,8 @@ struct preview {
     struct direct_sync d;
     struct elastic_version server;
     bool has_index;
+    struct ids *ids; /* NULL: none, or of standard input */
+    struct job_plan id_plan;
     struct arena mem;
     const struct json *mappings;
     struct elastic_size size;

@@ -46,13 +46,14 @@ struct again {
     bool served;       /* the old run was a server's */
     bool keys_of_scan; /* a key is that of a row, not an id as somebody gave it */
     /* what is selected */
-    uint64_t ids, ranges, left_out;
+    uint64_t ids, ranges, left_out, braked;
     struct nos id_nos, range_nos;
     struct interval_set wanted; /* the ranges */
     char *objects[MAX_OBJECTS];
     size_t object_count;
-    FILE *spool; /* ids as lines */
-    int worst;   /* exit code */
+    FILE *spool;         /* ids as lines */
+    struct brake *brake; /* NULL: nothing is deleted */
+    int worst;           /* exit code */
 };
 
 static void again_fini(struct again *a)
@@ -66,6 +67,7 @@ static void again_fini(struct again *a)
     interval_set_fini(&a->wanted);
     if (a->spool)
         fclose(a->spool);
+    brake_free(a->brake);
 }
 
 /* ---- the settings of the old run ---------------------------------------------------------------
@@ -253,12 +255,18 @@ static bool is_range(const struct failure_info *f, long long *start, long long *
            sscanf(f->key, "token %lld..%lld", start, end) == 2 && *start < *end;
 }
 
+/* Not deleted by a brake: left so until somebody has looked, and asks for it. */
+static bool is_braked(const struct again *a, const struct failure_info *f)
+{
+    return !a->now->failures.reason && strcmp(f->reason, BRAKE_REASON) == 0;
+}
+
 static bool is_id(const struct again *a, const struct failure_info *f)
 {
     long long start, end;
 
     if ((a->now->failures.reason && strcmp(a->now->failures.reason, f->reason) != 0) ||
-        is_range(f, &start, &end))
+        is_range(f, &start, &end) || is_braked(a, f))
         return false;
     return !hint_is_final(f->reason) && strcmp(f->key, "?") != 0;
 }
@@ -287,6 +295,8 @@ static bool select_one(void *ctx, const struct failure_info *f)
         add_object(a, f->object);
         add_no(&a->id_nos, f->no);
         a->ids++;
+    } else if (is_braked(a, f)) {
+        a->braked++;
     } else {
         a->left_out++;
     }
@@ -318,7 +328,6 @@ struct round {
     struct direct_sync d;
     const char *object;
     struct keyed *keyed;
-    struct brake *brake;
     struct tx *tx;
     int64_t after_no;
     int64_t up_to_no;
@@ -377,8 +386,6 @@ static bool work_block(struct round *r, struct err *err)
     buf_add_byte(&r->text, ']');
     arena_init(&mem, BLOCK_MEMORY_BYTES);
     const struct json *ids = json_parse(buf_slice(&r->text), &mem, err);
-    if (r->brake)
-        brake_ids(r->brake, r->count);
     bool ok = ids && keyed_sync(r->keyed, plan_object(r->d.doc.plan), ids, r->results, err);
     for (size_t i = 0; ok && i < r->count; i++)
         settle_one(r, i);
@@ -408,6 +415,34 @@ static bool work_rounds(struct round *r, struct err *err)
     }
 }
 
+static uint64_t number(const struct json *of, const char *name)
+{
+    const struct json *v = json_get(of, name);
+    int64_t n = 0;
+
+    if (v && v->kind == JSON_NUMBER)
+        text_to_i64(v->text, 0, INT64_MAX, &n);
+    return (uint64_t)n;
+}
+
+/* What the run deleted counts here, too: a retry is no second allowance, except for who asks for
+ * what the brake left. */
+static void open_brake(struct again *a)
+{
+    bool asked = a->now->failures.reason && strcmp(a->now->failures.reason, BRAKE_REASON) == 0;
+    struct arena mem;
+    struct err none = {0};
+
+    arena_init(&mem, 16 << 20);
+    const struct json *summary = json_parse(slice_str(a->run->summary), &mem, &none);
+    uint64_t ids = number(summary, "ids");
+    a->brake =
+        brake_new(&(struct brake_options){.clock = &a->ctx->clock,
+                                          .ids = ids > a->ids ? ids : a->ids,
+                                          .missing = asked ? 0 : number(summary, "deleted")});
+    arena_fini(&mem);
+}
+
 static bool open_rounds(struct round *r, struct err *err)
 {
     static const enum keyed_missing missing[] = {[MISSING_REPORT] = KEYED_REPORT,
@@ -419,15 +454,15 @@ static bool open_rounds(struct round *r, struct err *err)
     /* A scan says nothing of rows that are gone meanwhile. */
     enum keyed_missing what = r->a->keys_of_scan ? KEYED_KEEP : missing[c->sync.missing];
 
-    if (what == KEYED_DELETE)
-        r->brake = brake_new(&(struct brake_options){.clock = &r->a->ctx->clock});
+    if (what == KEYED_DELETE && !r->a->brake)
+        open_brake(r->a);
     r->keyed = keyed_open(&(struct keyed_options){.cluster = r->d.s->cluster,
                                                   .elastic = &r->d.elastic,
                                                   .plans = plans,
                                                   .guards = guards,
                                                   .limit = r->d.limit,
                                                   .missing = what,
-                                                  .brake = r->brake,
+                                                  .brake = r->a->brake,
                                                   .clock = &r->a->ctx->clock,
                                                   .cancel = &r->a->ctx->cancel,
                                                   .retry_budget_ms = c->run.retry_budget_ms,
@@ -443,8 +478,6 @@ static bool open_rounds(struct round *r, struct err *err)
     buf_fini(&r->text);
     tx_free(r->tx);
     keyed_free(r->keyed);
-    if (r->brake)
-        brake_free(r->brake);
     return ok;
 }
 
@@ -493,8 +526,10 @@ static bool add_counts(struct again *a, struct sync *s, bool finished, struct bu
     if (!run_count(s->run, "tried", &tried, err) || !run_count(s->run, "settled", &settled, err) ||
         !run_count(s->run, "failed", &failed, err))
         return false;
-    if (finished)
-        a->worst = failed ? EXIT_SOME_FAILED : a->worst;
+    if (finished && a->brake && brake_pulled(a->brake, NULL, 0))
+        a->worst = EXIT_BRAKE;
+    else if (finished && failed && a->worst == EXIT_DONE)
+        a->worst = EXIT_SOME_FAILED;
     buf_printf(json, "{\"run\":\"%s\",\"exit_code\":%d,\"retry_of\":\"%s\",\"tried\":%lld,", s->id,
                a->worst, a->run->id, (long long)tried);
     buf_printf(json, "\"settled\":%lld,\"failed\":%lld}", (long long)settled, (long long)failed);
@@ -635,6 +670,12 @@ static bool retry_all(struct again *a, struct err *err)
     if (a->left_out)
         LOG(LOG_WARN, "not_retried", F_INT("failures", (int64_t)a->left_out),
             F_STR("why", "only a part of the id was kept"));
+    if (a->braked) {
+        a->worst = EXIT_BRAKE;
+        LOG(LOG_WARN, "not_retried", F_INT("failures", (int64_t)a->braked),
+            F_STR("why", "a brake refused to delete them: look why their rows are missing, then "
+                         "retry with --reason brake"));
+    }
     if (a->ranges && !run_command(a, &a->wanted, &a->range_nos, err))
         return false;
     return !a->ids || (to_index ? ids_to_index(a, err) : ids_to_api(a, err));
@@ -654,7 +695,7 @@ bool failures_retry(const struct config *config, struct context *ctx, struct jou
                      (params && !json_get(params, "ids.file") && strcmp(run->command, "sync") == 0);
     bool ok = params && load_settings(&a, false, err) && check_kind(&a, err) &&
               journal_each_failure(journal, run->id, select_one, &a, err);
-    if (ok && !a.ids && !a.ranges && !a.left_out)
+    if (ok && !a.ids && !a.ranges && !a.left_out && !a.braked)
         printf(config->output.json ? "{\"retry_of\":\"%s\",\"tried\":0}\n"
                                    : "run %s: no failures to try again\n",
                run->id);

@@ -7,13 +7,23 @@
 
 enum { LOOKS = 4, LOOK_AGAIN_MS = 500 };
 
+static void add_column(struct buf *out, const struct schema *s, uint16_t column)
+{
+    buf_printf(out, "column=%s %s\n", s->columns[column].name, s->columns[column].type_text);
+}
+
 void sync_columns_identity(const struct document *d, struct buf *out)
 {
     const uint16_t *columns = plan_columns(d->plan);
 
-    for (uint16_t i = 0; i < plan_column_count(d->plan); i++) {
-        const struct schema_column *c = &d->schema->columns[columns[i]];
-        buf_printf(out, "column=%s %s\n", c->name, c->type_text);
+    for (uint16_t i = 0; i < plan_column_count(d->plan); i++)
+        add_column(out, d->schema, columns[i]);
+    for (uint16_t i = 0; i < plan_read_count(d->plan); i++) {
+        const struct plan_read *r = plan_read_at(d->plan, i);
+
+        buf_printf(out, "read=%s\n", r->text);
+        for (uint16_t k = 0; k < r->select_count; k++)
+            add_column(out, r->schema, r->selects[k].column);
     }
 }
 
@@ -25,30 +35,57 @@ static const struct schema_column *find(const struct schema *s, const char *name
     return NULL;
 }
 
-static struct schema *load(const struct document *d, struct cql_cluster *cluster)
+static struct schema *load(const struct schema *was, struct cql_cluster *cluster)
 {
     struct err err = {0};
-    struct schema *now = cql_schema_load(cluster, d->schema->keyspace, d->schema->table, &err);
+    struct schema *now = cql_schema_load(cluster, was->keyspace, was->table, &err);
 
     if (!now)
         LOG(LOG_DEBUG, "schema_unknown", F_STR("error", err.text));
     return now;
 }
 
-static bool lost(const struct document *d, const struct schema *now)
+static bool is_lost(const struct schema *s, uint16_t column, const struct schema *now)
+{
+    const struct schema_column *was = &s->columns[column];
+    const struct schema_column *is = find(now, was->name);
+
+    if (is && !strcmp(is->type_text, was->type_text))
+        return false;
+    AUTO_STR char *table = xsprintf("%s.%s", s->keyspace, s->table);
+    LOG(LOG_WARN, "column_dropped", F_STR("table", table), F_STR("column", was->name),
+        F_STR("text", "documents that were made with it have to be made anew, all of them"));
+    return true;
+}
+
+static bool lost_of_table(const struct document *d, struct cql_cluster *cluster)
 {
     const uint16_t *columns = plan_columns(d->plan);
+    AUTO(schema) struct schema *now = load(d->schema, cluster);
 
-    for (uint16_t i = 0; i < plan_column_count(d->plan); i++) {
-        const struct schema_column *was = &d->schema->columns[columns[i]];
-        const struct schema_column *is = find(now, was->name);
+    for (uint16_t i = 0; now && i < plan_column_count(d->plan); i++)
+        if (is_lost(d->schema, columns[i], now))
+            return true;
+    return false;
+}
 
-        if (is && !strcmp(is->type_text, was->type_text))
-            continue;
-        LOG(LOG_WARN, "column_dropped", F_STR("column", was->name),
-            F_STR("text", "the table changed: its rows are read again from the beginning"));
+static bool lost_of_read(const struct plan_read *r, struct cql_cluster *cluster)
+{
+    AUTO(schema) struct schema *now = load(r->schema, cluster);
+
+    for (uint16_t i = 0; now && i < r->select_count; i++)
+        if (is_lost(r->schema, r->selects[i].column, now))
+            return true;
+    return false;
+}
+
+static bool lost(const struct document *d, struct cql_cluster *cluster)
+{
+    if (lost_of_table(d, cluster))
         return true;
-    }
+    for (uint16_t i = 0; i < plan_read_count(d->plan); i++)
+        if (lost_of_read(plan_read_at(d->plan, i), cluster))
+            return true;
     return false;
 }
 
@@ -59,8 +96,7 @@ bool sync_columns_lost(const struct document *d, struct cql_cluster *cluster, st
     for (int i = 0; i < LOOKS; i++) {
         if (i && !retry_pause(clock, NULL, LOOK_AGAIN_MS, &err))
             return false;
-        AUTO(schema) struct schema *now = load(d, cluster);
-        if (now && lost(d, now))
+        if (lost(d, cluster))
             return true;
     }
     return false;
@@ -70,7 +106,7 @@ void sync_columns_warn_added(const struct document *d, struct cql_cluster *clust
 {
     if (d->mapping->columns.count)
         return;
-    AUTO(schema) struct schema *now = load(d, cluster);
+    AUTO(schema) struct schema *now = load(d->schema, cluster);
     if (!now)
         return;
     for (uint16_t i = 0; i < now->column_count; i++)

@@ -1,5 +1,6 @@
 /*
- * cmd/sync_columns.h - a table whose columns change under a run.
+ * cmd/sync_columns.h - tables whose columns change under a run: its own, and those that its steps
+ * read.
  *
  * Threads: the main thread alone.
  */

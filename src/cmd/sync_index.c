@@ -331,14 +331,14 @@ bool direct_sync_open(struct direct_sync *d, struct err *err)
     return s->cluster && plan_target(d, err);
 }
 
-/* Everything anew but what is connected to Cassandra. */
+/* Everything anew but the journal, which may be the caller's, and what is connected to Cassandra.
+ */
 static bool plan_again(struct direct_sync *d, struct err *err)
 {
     struct sync *s = d->s;
 
     direct_sync_fini(d);
     *d = (struct direct_sync){.s = s};
-    journal_close(TAKE(s->journal));
     cancel_take_back(&s->ctx->cancel);
     return plan_target(d, err);
 }

@@ -5,6 +5,7 @@
  */
 #pragma once
 #include "cmd/document.h"
+#include "cmd/job_plan.h"
 #include "cmd/sync.h"
 #include "engine/guard.h"
 #include "engine/limit.h"
@@ -43,5 +44,7 @@ bool direct_sync_begin(struct direct_sync *d, const char *more_identity, struct 
 /* The run's identity beside the settings: names as they were found. */
 char *direct_sync_identity(const struct direct_sync *d);
 
+/* How the file's ids are to be read: as columns of the plan's select. ERR_USER. */
+bool sync_index_plan_ids(const struct direct_sync *d, struct job_plan *p, struct err *err);
 /* Ids of a file to an index. */
 bool sync_index_ids(struct direct_sync *d, int *exit_code, struct err *err);

@@ -24,11 +24,10 @@ struct index_ids {
 };
 
 /* An id is the columns of the select: a text, or an object of several. */
-static bool plan_ids(struct index_ids *x, struct err *err)
+bool sync_index_plan_ids(const struct direct_sync *d, struct job_plan *p, struct err *err)
 {
-    const struct plan *plan = x->d->doc.plan;
-    const struct schema *schema = x->d->doc.schema;
-    struct job_plan *p = &x->plan;
+    const struct plan *plan = d->doc.plan;
+    const struct schema *schema = d->doc.schema;
     uint16_t count = plan_select_count(plan);
 
     if (count > IDS_KEY_MAX)
@@ -214,7 +213,7 @@ static bool sync_parts(struct index_ids *x, int *exit_code, struct err *err)
     struct job_counts counts = {0};
     struct buf json;
 
-    if (!plan_ids(x, err))
+    if (!sync_index_plan_ids(x->d, &x->plan, err))
         return false;
     if (!spooled && !(x->ids = id_file_open(s, &x->plan, err)))
         return false;

@@ -8,7 +8,9 @@
 #include "cmd/connect.h"
 #include "cmd/document.h"
 #include "cmd/sync.h"
+#include "cmd/sync_columns.h"
 #include "engine/copy.h"
+#include "engine/limit.h"
 
 enum { LOOK_MS = 100, COPY_WORKERS = 8 };
 
@@ -56,21 +58,46 @@ static void copy_text(struct sync *s, const struct schema *schema, struct buf *b
         sync_add_failures(s, b);
 }
 
-static uint64_t journalled_length(struct sync *s, bool *ok, struct err *err)
+/* ours: the run has opened its file before. */
+static bool journalled_length(struct sync *s, uint64_t *length, bool *ours, struct err *err)
 {
     AUTO_STR char *text = NULL;
-    int64_t length = 0;
+    int64_t n = 0;
 
-    *ok = run_note(s->run, "file_length", &text, err);
+    if (!run_note(s->run, "file_length", &text, err))
+        return false;
+    *ours = text != NULL;
     if (text)
-        text_to_i64(slice_str(text), 0, INT64_MAX, &length);
-    return (uint64_t)length;
+        text_to_i64(slice_str(text), 0, INT64_MAX, &n);
+    *length = (uint64_t)n;
+    return true;
+}
+
+/* A file that is there already, of somebody else, is replaced by --fresh alone: not by a run that
+ * goes on, either, unless it made the file. */
+static struct sink_file *open_file(struct sync *s, bool *ours, struct err *err)
+{
+    uint64_t length = 0;
+
+    if (!journalled_length(s, &length, ours, err))
+        return NULL;
+    AUTO(sink_file) struct sink_file *file =
+        sink_file_open(s->config->sync.to, length, s->config->sync.fresh || *ours, err);
+    if (!file || *ours)
+        return TAKE(file);
+    AUTO(tx) struct tx *tx = tx_new(s->run);
+    tx_note(tx, "file_length", "0");
+    return journal_commit(tx, err) ? TAKE(file) : NULL;
 }
 
 static bool copy_rows(struct sync *s, const struct document *d, struct sink_file *file,
                       struct copy_counts *counts, struct err *err)
 {
     const struct config *c = s->config;
+    AUTO(limit) struct limit *rates =
+        limit_new(&(struct limit_options){.clock = &s->ctx->clock,
+                                          .cancel = &s->ctx->cancel,
+                                          .reads_per_s = (uint64_t)c->sync.max_reads_per_s});
     struct copy_options o = {
         .run = s->run,
         .clock = &s->ctx->clock,
@@ -81,6 +108,7 @@ static bool copy_rows(struct sync *s, const struct document *d, struct sink_file
         .where = d->where,
         .sample = d->sample,
         .limit = (uint64_t)c->sync.limit,
+        .rates = rates,
         .file = file,
         .resumable = strcmp(c->sync.to, "-") != 0,
         .workers = c->sync.workers ? (unsigned)c->sync.workers : COPY_WORKERS,
@@ -129,8 +157,29 @@ static bool start_over(struct sync *s, const char *identity, struct err *err)
 /* The run's identity beside the settings: the mapping is its content, not its path. */
 static char *identity_of(const struct document *d)
 {
-    return xsprintf("table=%s.%s\nread=%s\n", d->schema->keyspace, d->schema->table,
-                    plan_read_text(d->plan));
+    struct buf text;
+
+    buf_init(&text, 16 << 20);
+    buf_printf(&text, "table=%s.%s\nread=%s\n", d->schema->keyspace, d->schema->table,
+               plan_read_text(d->plan));
+    sync_columns_identity(d, &text);
+    char *identity = xstrdup(buf_cstr(&text));
+    buf_fini(&text);
+    return identity;
+}
+
+/* Columns that its lines have are gone: nothing can go on with the run. Standard output starts over
+ * by itself. */
+static bool end_for_good(struct sync *s, const struct document *d, struct err *err)
+{
+    if (err->kind != ERR_USER || !sync_columns_lost(d, s->cluster, &s->ctx->clock))
+        return false;
+    if (strcmp(s->config->sync.to, "-") != 0)
+        err_set(err, ERR_USER,
+                "columns were dropped while the rows were read, and %s has lines with them: start "
+                "over with --fresh",
+                s->config->sync.to);
+    return true;
 }
 
 static bool rows_to_file(struct sync *s, const struct document *d, int *exit_code, struct err *err)
@@ -144,12 +193,12 @@ static bool rows_to_file(struct sync *s, const struct document *d, int *exit_cod
     AUTO_STR char *identity = identity_of(d);
     if (!sync_begin(s, identity, err) || (to_stdout && s->resumed && !start_over(s, identity, err)))
         return false;
-    bool ok = true;
-    uint64_t length = journalled_length(s, &ok, err);
-    AUTO(sink_file) struct sink_file *file =
-        ok ? sink_file_open(to, length, s->config->sync.fresh || s->resumed, err) : NULL;
-    ok = file && copy_rows(s, d, file, &counts, err);
+    bool ours = false;
+    AUTO(sink_file) struct sink_file *file = open_file(s, &ours, err);
+    bool ok = file && copy_rows(s, d, file, &counts, err);
     *exit_code = copy_verdict(&counts, err);
+    bool over = !ok && (file ? end_for_good(s, d, err) : !ours && err->kind == ERR_USER);
+    struct err ended = over ? (struct err){0} : *err;
 
     buf_init(&text, 64 << 10);
     buf_init(&json, 64 << 10);
@@ -159,11 +208,12 @@ static bool rows_to_file(struct sync *s, const struct document *d, int *exit_cod
         buf_add_byte(&text, '\n');
     } else {
         copy_text(s, d->schema, &text, &counts, ok);
-        if (!ok && !to_stdout)
+        if (!ok && !over && !to_stdout)
             sync_add_how_to_go_on(s, &text);
     }
     sync_print(&text, to_stdout);
-    sync_end(s, buf_cstr(&json), *exit_code, err);
+    if (!sync_end(s, buf_cstr(&json), *exit_code, &ended) && err->kind == ERR_NONE)
+        *err = ended;
     buf_fini(&text);
     buf_fini(&json);
     return err->kind == ERR_NONE;
@@ -173,6 +223,9 @@ bool sync_rows(struct sync *s, int *exit_code, struct err *err)
 {
     struct document d = {0};
 
+    if (s->config->sync.max_docs_per_s)
+        return config_fault(s->config, "sync.max_docs_per_s", err,
+                            "is for an index; with --to it is --max-reads-per-s");
     s->cluster = connect_cassandra(s->config, s->ctx, err);
     bool ok = s->cluster && document_open(&d, s->config, s->cluster, NULL, err) &&
               rows_to_file(s, &d, exit_code, err);

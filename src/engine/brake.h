@@ -13,6 +13,9 @@
 #include "base/clock.h"
 #include "base/mem.h"
 
+/* Of a document that it left, among the failures. */
+#define BRAKE_REASON "brake"
+
 enum { BRAKE_FLOOR = 100, BRAKE_SHARE = 100 /* one of so many */ };
 
 struct brake_options {

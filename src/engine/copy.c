@@ -185,6 +185,8 @@ static bool take_page(void *ctx, const struct scan_task *task, const struct scan
     if (page->page.shape_changed)
         return err_set(err, ERR_USER,
                        "the table's columns changed while it was read; run the command again");
+    if (!limit_read(p->copy->o.rates, page->page.row_count, err))
+        return false;
     if (!begin_page(p, &page->page, err))
         return err->kind == ERR_NONE;
     bool ok = add_lines(p, &page->page, &whole, err);
@@ -249,6 +251,7 @@ static bool copy_work(void *ctx, struct err *err)
     buf_init(&p.key, 1 << 20);
     buf_init(&p.id, ID_KEEP_BYTES);
     fetch_init(&p.fetch, c->o.plan, c->o.cluster, FETCH_MAX_BYTES);
+    p.fetch.limit = c->o.rates;
     p.cells = xalloc(c->plan.column_count * sizeof *p.cells);
     bool ok = worker_run(&w, err);
     tx_free(p.tx);

@@ -15,6 +15,7 @@
 #include "base/err.h"
 #include "cql/cql.h"
 #include "engine/counts.h"
+#include "engine/limit.h"
 #include "journal/journal.h"
 #include "mapping/plan.h"
 #include "sink/file.h"
@@ -31,7 +32,8 @@ struct copy_options {
     const struct plan *plan;
     const struct where *where; /* NULL: every row */
     struct sample sample;
-    uint64_t limit; /* documents; 0: all */
+    uint64_t limit;      /* documents; 0: all */
+    struct limit *rates; /* of rows read */
     struct sink_file *file;
     bool resumable; /* false: nothing but counts is journalled */
     unsigned workers;

@@ -38,20 +38,15 @@ static size_t samples_wanted(const struct sampler *s)
 {
     uint64_t most = s->o->most_documents;
 
+    if (s->o->by_ids)
+        return 0;
     return most && most < ESTIMATE_SAMPLES ? (size_t)most : ESTIMATE_SAMPLES;
 }
 
 static void keep_sample(struct sampler *s)
 {
-    struct estimate *e = s->e;
-
-    if (e->sample_count == samples_wanted(s))
-        return;
-    struct estimate_sample *to = &e->samples[e->sample_count++];
-    buf_init(&to->id, SIZE_MAX / 2);
-    buf_init(&to->document, SIZE_MAX / 2);
-    buf_add_slice(&to->id, buf_slice(&s->id));
-    buf_add_slice(&to->document, buf_slice(&s->document));
+    if (s->e->sample_count < samples_wanted(s))
+        estimate_add_sample(s->e, buf_slice(&s->id), buf_slice(&s->document));
 }
 
 static void take_row(struct sampler *s)
@@ -129,7 +124,7 @@ static void conclude(struct sampler *s)
 {
     struct estimate *e = s->e;
     uint64_t good = e->wanted - e->not_written;
-    double rows = all_rows(s);
+    double rows = s->o->by_ids ? (double)s->o->ids : all_rows(s);
     uint64_t most = s->o->most_documents;
 
     if (!e->rows_read)
@@ -142,6 +137,10 @@ static void conclude(struct sampler *s)
     e->documents = (uint64_t)documents;
     e->document_bytes =
         good ? (uint64_t)((double)e->documents * (double)e->bytes / (double)good) : 0;
+    if (s->o->by_ids) { /* which the time of a scan says nothing about */
+        e->whole = false;
+        return;
+    }
     e->ms = (int64_t)(rows * (double)s->read_us / (double)e->rows_read / 1000.0 /
                       (s->o->workers ? s->o->workers : 1));
 }
@@ -184,7 +183,7 @@ bool estimate_make(const struct estimate_options *o, struct estimate *out, struc
                                   RANGES, err);
     s.tasks = tasks;
     if (tasks) {
-        out->statement = xstrdup(s.scan.text);
+        out->statement = xstrdup(o->by_ids ? plan_read_text(o->plan) : s.scan.text);
         out->partitions = tasks_estimated_rows(tasks);
     }
     bool ok = tasks && look(&s, session, err);
@@ -194,6 +193,17 @@ bool estimate_make(const struct estimate_options *o, struct estimate *out, struc
     buf_fini(&s.document);
     free(s.cells);
     return ok;
+}
+
+void estimate_add_sample(struct estimate *e, struct slice id, struct slice document)
+{
+    if (e->sample_count == ESTIMATE_SAMPLES)
+        return;
+    struct estimate_sample *to = &e->samples[e->sample_count++];
+    buf_init(&to->id, SIZE_MAX / 2);
+    buf_init(&to->document, SIZE_MAX / 2);
+    buf_add_slice(&to->id, id);
+    buf_add_slice(&to->document, document);
 }
 
 void estimate_fini(struct estimate *e)

@@ -25,6 +25,8 @@ struct estimate_options {
     const struct where *where; /* NULL: every row */
     struct sample sample;      /* zeroed: everything */
     uint64_t most_documents;   /* 0: no limit */
+    bool by_ids;               /* rows of ids are read; the table tells how large they are */
+    uint64_t ids;              /* then: how many; 0: unknown */
     struct clock *clock;
     unsigned workers; /* that the sync will have */
 };
@@ -46,10 +48,12 @@ struct estimate {
     uint64_t documents;  /* 0: unknown, unless whole */
     uint64_t document_bytes;
     int64_t ms; /* for reading alone, by all workers; -1: unknown */
-    struct estimate_sample samples[ESTIMATE_SAMPLES];
+    struct estimate_sample samples[ESTIMATE_SAMPLES]; /* by_ids: left to the caller */
     size_t sample_count;
 };
 
 /* Also after an error: estimate_fini(). err: as a scan's. */
 bool estimate_make(const struct estimate_options *o, struct estimate *out, struct err *err);
 void estimate_fini(struct estimate *e);
+/* One more sample, while there is room. */
+void estimate_add_sample(struct estimate *e, struct slice id, struct slice document);

@@ -62,7 +62,8 @@ static bool read_rows(struct fetch *f, struct fetched_rows *rows, struct err *er
         return false;
     while (cql_pager_next(pager, &page, err)) {
         first_us = first_us ? first_us : page.read_at_us;
-        if (!add_page(f, rows, &page, err))
+        if (!add_page(f, rows, &page, err) ||
+            (f->limit && !limit_read(f->limit, page.row_count, err)))
             return false;
     }
     if (err->kind == ERR_REJECT) {

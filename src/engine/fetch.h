@@ -6,6 +6,7 @@
  */
 #pragma once
 #include "cql/cql.h"
+#include "engine/limit.h"
 #include "mapping/plan.h"
 
 struct fetch {
@@ -13,6 +14,7 @@ struct fetch {
     struct cql_session *session; /* borrowed; NULL: opened when it is needed first */
     struct cql_session *own;
     struct cql_cluster *cluster;
+    struct limit *limit; /* of rows read per second; borrowed; NULL: none */
     struct fetched rows;
     struct plan_work work;
 };

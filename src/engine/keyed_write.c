@@ -280,5 +280,5 @@ void keyed_remove(struct keyed *k, struct doc *d)
     }
     brake_pulled(k->o.brake, why, sizeof why);
     snprintf(text, sizeof text, "not deleted: %s", why);
-    keyed_leave(k, d, "brake", text);
+    keyed_leave(k, d, BRAKE_REASON, text);
 }

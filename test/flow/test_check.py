@@ -200,3 +200,44 @@ def test_a_dry_run_of_a_run_that_goes_on(direct):
 def test_an_empty_table(program, make_ring, elastic):
     d = Direct(program, make_ring(), elastic, rows=0)
     says(d.run("--dry-run", json_=False), "the table has no rows", code=0)
+
+
+# --- ids -------------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("form", ["csv", "json"])
+def test_the_plan_of_ids(direct, form):
+    """So many documents as there are ids, and the first of them."""
+    ids = ["i0042", "i0007", "gone", "i0033", "i0001"]
+    text = "".join(i + "\n" for i in ids) if form == "csv" else "".join('{"id":"%s"}\n' % i for i in ids)
+    path = direct.program.file("ids." + form, text)
+    whole = json.loads(direct.run("--dry-run").out)
+    plan = json.loads(direct.run("--dry-run", "--id-file", path).out)
+    assert not plan["whole"] and plan["documents"] == 5 and plan["document_bytes"] == whole["document_bytes"] * 5 // 60
+    assert [s["_id"] for s in plan["samples"]] == ["i0042", "i0007", "i0033"]
+    assert all(direct.rows()[s["_id"]] == s["document"] for s in plan["samples"]) and "token" not in plan["statement"]
+    says(direct.run("--dry-run", "--id-file", path, json_=False), r"^ok +ids .*ids\.%s: about 5$" % form, r"size +about 5 documents", code=0)
+    assert "about 5 documents" in check(direct, "--id-file", path)["size"][1]
+    untouched(direct)
+
+
+def test_ids_of_several_columns(program, make_ring, elastic):
+    ring = make_ring()
+    ring.table("shop", "lines", "a text, b int, v text", "a", ["b"], rows=[("a%d" % (i // 3), i, "v") for i in range(12)])
+    elastic.index("lines", mappings={"properties": {}}, settings={"gc_deletes": "1h"})
+    ring.start(), elastic.start()
+    path = program.file("ids.csv", "a1,4\na2,7\n")
+    r = program.run("sync", "shop.lines", "--index", "lines", "--elastic-url", elastic.url, *cass(ring), "--json", "--dry-run", "--id-file", path)
+    plan = json.loads(says(r, code=0).out)
+    assert plan["documents"] == 2 and [s["_id"] for s in plan["samples"]] == ["a1:4", "a2:7"]
+
+
+def test_ids_that_are_not_there(direct):
+    says(direct.run("--dry-run", "--id-file", "nosuch.csv", json_=False), r"^fail +ids +.*nosuch\.csv", "The run would fail", code=2)
+    assert check(direct, "--id-file", "nosuch.csv", code=2)["ids"][0] == "fail"
+    untouched(direct)
+
+
+def test_ids_of_standard_input(direct):
+    """They are for the run: how many is not known."""
+    says(direct.run("--dry-run", "--id-file", "-", json_=False), r"^- +ids", r"^- +size +unknown: ids come from standard input", code=0)
+    untouched(direct)

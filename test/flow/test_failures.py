@@ -3,7 +3,7 @@ import peer_http
 import pytest
 from direct import Direct, refused
 from flow import KEY, PASSWORD, cass, rows_of, says
-from peer_cql import READ_FAILURE, error
+from peer_cql import READ_FAILURE, call, error
 
 
 @pytest.fixture
@@ -183,6 +183,67 @@ def test_ranges_that_could_not_be_read(direct):
     assert (reads["rows"], reads["indexed"], reads["exit_code"]) == (1, 1, 0)  # only that range was read
     direct.same()
     assert left(direct, c["run"]) == {}
+
+
+def test_a_column_is_dropped_while_ranges_are_read_again(program, make_ring, elastic):
+    direct = Direct(program, make_ring(page_rows=10), elastic, rows=0)
+    direct.table.add_column("w", "text")
+    direct.table.put([("i%04d" % i, "v%d" % i, "w") for i in range(40)])
+    direct.ring.on("EXECUTE", r'"items".*token\(', do=error(READ_FAILURE, "READ_TOO_MANY_TOMBSTONES"), times=None)
+    run = direct.ok(code=1)["run"]
+    direct.ring.rules.clear()
+
+    def drop():
+        direct.table.drop_column("w")
+        direct.ring.forget('"items"')
+    direct.ring.on("EXECUTE", r'"items".*token\(', do=call(lambda r: drop()), skip=2)
+    r = says(program.run("failures", "retry", run, "--json", "--workers", 1), "column_dropped", code=0)
+    assert rows_of(r.out)[-1]["indexed"] == 40
+    direct.same()
+    assert left(direct, run) == {}
+
+
+# --- retry: what a brake left --------------------------------------------------------------------------------
+
+def sync_ids(direct, count, code):
+    direct.program.file("ids.csv", "".join("i%04d\n" % i for i in range(count)))
+    r = direct.run("--id-file", "ids.csv", "--missing", "delete")
+    assert r.code == code, r
+    return r.counts
+
+
+def test_what_a_brake_left_is_not_tried_unasked(program, make_ring, elastic):
+    """The table was emptied by mistake: no command that is given again and again empties the index, too."""
+    direct = Direct(program, make_ring(page_rows=100), elastic, rows=250)
+    direct.ok()
+    direct.table.delete()
+    c = sync_ids(direct, 250, 7)
+    assert c["deleted"] == 100 and len(elastic.sources("items")) == 150
+    cause, = rows_of(program.run("failures", "list", c["run"], "--json").out)
+    assert (cause["reason"], cause["count"]) == ("brake", 150) and "--reason brake" in cause["hint"]
+    for _ in range(2):
+        says(program.run("failures", "retry", c["run"]), "not_retried failures=150", "--reason brake", code=7)
+    assert len(elastic.sources("items")) == 150
+    again_ = again(direct, c["run"], "--reason", "brake", code=7)
+    assert (again_["exit_code"], again_["settled"], again_["failed"]) == (7, 100, 50)
+    assert len(elastic.sources("items")) == 50 and set(left(direct, c["run"]).values()) == {"brake"}
+    assert again(direct, c["run"], "--reason", "brake")["settled"] == 50
+    assert elastic.sources("items") == {}
+
+
+def test_a_retry_is_no_second_allowance(program, make_ring, elastic):
+    """The run deleted as many as it may: a row that is gone only now is one too many."""
+    direct = Direct(program, make_ring(page_rows=100), elastic, rows=110)
+    direct.ok()
+    for i in range(100):
+        direct.table.delete(id="i%04d" % i)
+    refuse(elastic, "i0105")
+    c = sync_ids(direct, 110, 1)
+    assert c["deleted"] == 100 and left(direct, c["run"]) == {'"i0105"': "mapper_parsing_exception"}
+    direct.table.delete(id="i0105")
+    elastic.item_script = None
+    assert again(direct, c["run"], code=7)["failed"] == 1
+    assert left(direct, c["run"]) == {'"i0105"': "brake"} and "i0105" in elastic.sources("items")
 
 
 # --- retry: the Sync API, and what serve could not do --------------------------------------------------------

@@ -230,3 +230,9 @@ def test_a_log_of_another_object_type_is_refused(job, api, program):
 def test_lines_that_end_by_cr_alone_are_no_ids(job, api):
     says(job.run(ids="a\rb\rc\r"), "bad_id: .*lines end by CR alone", code=1)
     assert not api.calls
+
+
+@pytest.mark.parametrize("flag", ["--max-docs-per-s", "--max-reads-per-s"])
+def test_rates_that_nothing_would_heed(job, api, flag):
+    says(job.run(flag, 5, ids="a\n"), flag + ": has no meaning for the Sync API; --block-size and --pause", code=2)
+    assert not api.calls

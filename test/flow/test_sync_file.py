@@ -161,6 +161,18 @@ def test_a_file_that_vanished_before_the_resume_is_an_error(program, make_ring):
         assert len(rows_of((program.cwd / "out.json").read_text())) == 300
 
 
+def test_a_file_of_somebody_else(program, make_ring):
+    """It is refused, however often the command is given again; --fresh replaces it."""
+    with users(make_ring()) as ring:
+        program.file("out.json", "mine\n")
+        args = ["sync", "shop.users", "--to", "out.json", *cass(ring)]
+        for _ in range(3):
+            r = says(program.run(*args), r"out\.json: there already; --fresh replaces it", code=2)
+            assert (program.cwd / "out.json").read_text() == "mine\n" and "run the same command again" not in r.out
+        says(program.run(*args, "--fresh"), code=0)
+        assert len(rows_of((program.cwd / "out.json").read_text())) == 300
+
+
 def test_a_folder_that_is_not_there(program, make_ring):
     with users(make_ring()) as ring:
         r = says(program.run("sync", "shop.users", "--to", "nosuch/out.json", *cass(ring)), "nosuch/out.json", "No such file")

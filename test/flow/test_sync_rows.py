@@ -181,3 +181,23 @@ def test_a_mapping_to_a_file(program, table):
 def test_where_is_not_for_ids(program, table, api):
     r = program.run("sync", "shop.orders", "--where", "n = 1", "--endpoint", api.url, "--object-type", "order", *cass(table))
     assert r.code == 2 and "--where: is for rows of a table" in r.err, r
+
+
+# --- rates -------------------------------------------------------------------------------------------------
+
+def test_rows_per_second(program, table):
+    """Nothing else is slow here: 300 rows at 200 a second."""
+    r = says(program.run("sync", "shop.orders", "--to", "-", "--max-reads-per-s", 200, *cass(table)), code=0)
+    assert len(ids(r)) == 300 and r.seconds >= 1.4, r.seconds
+
+
+def test_rows_of_other_tables_per_second(program, table):
+    """They count, too."""
+    mapping = program.file("m.yaml", "object: order\nsource: {keyspace: shop, table: orders, key: [id]}\ntarget: {index: orders}\nversioning: none\n"
+                           'steps: [{lookup: {field: again, table: orders, key: {id: "{id}"}, take: name}}]\n')
+    r = says(program.run("sync", "--mapping", mapping, "--to", "-", "--max-reads-per-s", 400, *cass(table)), code=0)
+    assert len(ids(r)) == 300 and r.seconds >= 1.4, r.seconds
+
+
+def test_documents_per_second_are_for_an_index(program, table):
+    says(program.run("sync", "shop.orders", "--to", "-", "--max-docs-per-s", 10, *cass(table)), "--max-docs-per-s: is for an index", code=2)
