@@ -63,11 +63,6 @@ void preview_fini(struct preview *p)
     free(p->lines);
 }
 
-static unsigned workers(const struct config *c)
-{
-    return c->sync.workers ? (unsigned)c->sync.workers : INDEX_WORKERS;
-}
-
 /* ---- Cassandra --------------------------------------------------------------------------------
  */
 
@@ -164,7 +159,7 @@ static void add_estimate(struct buf *b, const struct preview *p)
     } else if (e->ms >= 0) {
         buf_add_str(b, ", at least ");
         show_duration(b, e->ms);
-        buf_printf(b, " of reading with %u workers", workers(p->s->config));
+        buf_printf(b, " of reading with %u workers", index_workers(p->s->config, p->d.doc.plan));
     }
 }
 
@@ -257,7 +252,7 @@ static bool look_at_rows(struct preview *p)
                                  .by_ids = p->s->config->ids.file != NULL,
                                  .ids = p->ids ? ids_file(p->ids)->count : 0,
                                  .clock = &p->s->ctx->clock,
-                                 .workers = workers(p->s->config)};
+                                 .workers = index_workers(p->s->config, p->d.doc.plan)};
     struct err err = {0};
     struct buf text;
 

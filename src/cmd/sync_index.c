@@ -13,7 +13,14 @@
 #include "cmd/versioning.h"
 #include "engine/direct.h"
 
-enum { LOOK_MS = 100 };
+enum { LOOK_MS = 100, WORKERS = 8, WORKERS_OF_SEVERAL_TABLES = 4 };
+
+unsigned index_workers(const struct config *c, const struct plan *p)
+{
+    if (c->sync.workers)
+        return (unsigned)c->sync.workers;
+    return plan_levels(p) ? WORKERS_OF_SEVERAL_TABLES : WORKERS;
+}
 
 void direct_sync_fini(struct direct_sync *d)
 {
@@ -179,7 +186,7 @@ char *direct_sync_identity(const struct direct_sync *d)
 static bool open_guard(struct direct_sync *d, struct err *err)
 {
     const struct config *c = d->s->config;
-    unsigned workers = c->sync.workers ? (unsigned)c->sync.workers : INDEX_WORKERS;
+    unsigned workers = index_workers(c, d->doc.plan);
 
     d->guard = guard_new(
         &(struct guard_options){
@@ -224,7 +231,7 @@ static bool run_direct(struct direct_sync *d, struct direct_counts *counts, stru
         .elastic = &d->elastic,
         .guard = d->guard,
         .limit = d->limit,
-        .workers = c->sync.workers ? (unsigned)c->sync.workers : INDEX_WORKERS,
+        .workers = index_workers(c, d->doc.plan),
         .memory_bytes = c->sync.memory_bytes,
         .strict_values = c->sync.strict_values,
         .docs_per_s = (uint64_t)c->sync.max_docs_per_s,

@@ -11,7 +11,9 @@
 #include "engine/limit.h"
 #include "sink/elastic.h"
 
-enum { INDEX_WORKERS = 8 };
+/* What is set, or the default: documents that want rows of other tables come in larger rounds, of
+ * fewer workers with more memory each. */
+unsigned index_workers(const struct config *c, const struct plan *p);
 
 /* What these commands have besides the struct sync. */
 struct direct_sync {

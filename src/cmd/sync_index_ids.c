@@ -64,7 +64,7 @@ static bool run_ids(struct index_ids *x, struct job_counts *counts, struct err *
                                                  [MISSING_DELETE] = KEYED_DELETE};
     struct direct_sync *d = x->d;
     const struct config *c = d->s->config;
-    unsigned workers = c->sync.workers ? (unsigned)c->sync.workers : INDEX_WORKERS;
+    unsigned workers = index_workers(c, d->doc.plan);
     const struct plan *plans[] = {d->doc.plan, NULL};
     struct guard *guards[] = {d->guard, NULL};
     struct pause pause;

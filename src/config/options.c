@@ -254,7 +254,7 @@ const struct option config_options[] = {
     {
         .name = "sync.workers", .flag = "workers",
         FIELD(OPT_INT, sync.workers), .def = "0", .min = 0, .max = 256, .value = "N",
-        .def_shown = "8, but 1 with the Sync API", .commands = AGAIN,
+        .def_shown = "8, 4 for documents of several tables, 1 with the Sync API", .commands = AGAIN,
         .help = "Threads that read and send at the same time; with the Sync API, calls in flight.",
     },
     {
