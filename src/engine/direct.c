@@ -187,6 +187,28 @@ bool direct_settle_singles(struct direct_worker *w, struct err *err)
     return true;
 }
 
+bool direct_check_keys(struct direct_worker *w, struct slice keys, uint32_t count,
+                       struct slice *cells, struct err *err)
+{
+    const struct plan *p = w->direct->o.plan;
+    struct row_cursor at = {.rest = keys, .left = count, .columns = plan_key_count(p)};
+    struct keyed_result looked = {0};
+
+    keyed_begin(w->keyed, p, &looked);
+    while (row_next(&at, cells, err))
+        if (!keyed_add(w->keyed, KEYED_CHECK, cells, 0, 0, err))
+            return false;
+    if (err->kind != ERR_NONE || !keyed_end(w->keyed, err))
+        return false;
+    int64_t failed = (int64_t)looked.counts.failed;
+    tx_count(w->tx, "rows", failed);
+    tx_count(w->tx, "documents", failed);
+    tx_count(w->tx, "failed", failed);
+    tx_settle(w->tx);
+    atomic_fetch_add(&w->direct->failed, looked.counts.failed);
+    return true;
+}
+
 bool direct_worker_open(struct direct_worker *w, struct direct *d, struct err *err)
 {
     struct elastic_options elastic = *d->o.elastic;

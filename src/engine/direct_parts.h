@@ -87,6 +87,15 @@ bool direct_add_single(struct direct_worker *w, enum keyed_task task, const stru
 /* Works them off, into the page's sum: rows and documents as well. */
 bool direct_settle_singles(struct direct_worker *w, struct err *err);
 
+/*
+ * Documents that were sent, with an outcome that nobody knows: those whose row is gone by now go,
+ * too. No page's sum has them; only those that fail are counted. Between two pages.
+ *   keys   of `count` rows, as in a page
+ *   cells  room for one
+ */
+bool direct_check_keys(struct direct_worker *w, struct slice keys, uint32_t count,
+                       struct slice *cells, struct err *err);
+
 /* A failed document into the page's tx; it is counted by the caller. key: plan_key_count() cells.
  */
 void direct_note_failure(struct direct_worker *w, const struct slice *key, const char *reason,

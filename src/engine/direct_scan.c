@@ -10,6 +10,12 @@ enum {
     ID_MAX_BYTES = 4 << 10,
 };
 
+/* Rows of the page at hand: where they begin. */
+struct row_list {
+    size_t *at;
+    size_t count, cap;
+};
+
 struct scanner {
     struct direct_worker w; /* first: take_page() is given it */
     struct elastic_target target;
@@ -25,22 +31,26 @@ struct scanner {
 
     /* of the page at hand */
     const struct page *page;
-    struct scan *scan;  /* that it is from */
-    size_t row_begin;   /* of the row at hand */
-    uint32_t rows_left; /* behind it */
-    size_t *again;      /* rows that are to be read again by themselves: where they begin */
-    size_t again_count, again_cap;
-    size_t *check; /* rows that made a document under another term: where they begin */
-    size_t check_count, check_cap;
+    struct scan *scan;      /* that it is from */
+    size_t row_begin;       /* of the row at hand */
+    uint32_t rows_left;     /* behind it */
+    struct row_list again;  /* are to be read again by themselves */
+    struct row_list unsure; /* the same, and may have made a document */
+    struct row_list check;  /* made a document under another term */
+
+    /* of pages given up: rows that may have made documents */
+    struct buf sent_keys; /* as in a page */
+    uint32_t sent_count;
+    int64_t sent_since_us; /* when the first of them was read */
 };
 
-static void push(size_t **list, size_t *count, size_t *cap, size_t value)
+static void push(struct row_list *l, size_t begin)
 {
-    if (*count == *cap) {
-        *cap = *cap ? *cap * 2 : 256;
-        *list = xrealloc(*list, *cap * sizeof **list);
+    if (l->count == l->cap) {
+        l->cap = l->cap ? l->cap * 2 : 256;
+        l->at = xrealloc(l->at, l->cap * sizeof *l->at);
     }
-    (*list)[(*count)++] = value;
+    l->at[l->count++] = begin;
 }
 
 /* The cells of a row met before. */
@@ -111,7 +121,7 @@ static void judge(struct scanner *s, const struct elastic_item *item, size_t beg
     switch ((enum elastic_verdict)item->verdict) {
     case ELASTIC_DONE:
         if (item->created && doubts(s, item->primary_term))
-            push(&s->check, &s->check_count, &s->check_cap, begin);
+            push(&s->check, begin);
         else
             s->w.sum.indexed++;
         return;
@@ -119,7 +129,7 @@ static void judge(struct scanner *s, const struct elastic_item *item, size_t beg
         judge_conflict(s, item, begin);
         return;
     case ELASTIC_LATER:
-        push(&s->again, &s->again_count, &s->again_cap, begin);
+        push(item->status >= 500 ? &s->unsure : &s->again, begin);
         return;
     case ELASTIC_REJECTED:
     case ELASTIC_GONE:
@@ -160,7 +170,7 @@ static bool send_bulk(struct scanner *s, struct err *err)
     s->sure_term = -1;
     for (size_t i = 0; i < s->bulk.count; i++)
         judge(s, &s->bulk.items[i], s->row_at[i]);
-    if (!s->again_count)
+    if (!s->again.count && !s->unsure.count)
         pause_pass(&d->pause, s->w.elastic);
     elastic_bulk_reset(&s->bulk);
     s->aim = limit_body_bytes(d->o.limit);
@@ -317,24 +327,83 @@ static bool add_rows(struct scanner *s, struct err *err)
     }
 }
 
-/* What may pass later, and what may have come back from the dead: by itself, with a new T. It is
- * counted anew, too: its row may be gone by then. */
+/* They are counted anew, too: the row may be gone by then. */
+static bool add_singles(struct scanner *s, struct row_list *l, enum keyed_task task,
+                        struct err *err)
+{
+    s->w.sum.rows -= l->count;
+    s->w.sum.documents -= l->count;
+    for (size_t i = 0; i < l->count; i++)
+        if (!direct_add_single(&s->w, task, row_again(s, l->at[i]), err))
+            return false;
+    l->count = 0;
+    return true;
+}
+
+/* What may pass later, and what may have come back from the dead: by itself, with a new T. */
 static bool settle_rest(struct scanner *s, struct err *err)
 {
-    if (s->check_count && guard_clears(s->w.direct->o.guard, s->w.elastic, s->page->read_at_us)) {
-        s->w.sum.indexed += s->check_count;
-        s->check_count = 0;
+    if (s->check.count && guard_clears(s->w.direct->o.guard, s->w.elastic, s->page->read_at_us)) {
+        s->w.sum.indexed += s->check.count;
+        s->check.count = 0;
     }
-    s->w.sum.rows -= s->again_count + s->check_count;
-    s->w.sum.documents -= s->again_count + s->check_count;
-    for (size_t i = 0; i < s->again_count; i++)
-        if (!direct_add_single(&s->w, KEYED_WRITE_STALE, row_again(s, s->again[i]), err))
-            return false;
-    for (size_t i = 0; i < s->check_count; i++)
-        if (!direct_add_single(&s->w, KEYED_CHECK, row_again(s, s->check[i]), err))
-            return false;
-    s->again_count = s->check_count = 0;
-    return direct_settle_singles(&s->w, err);
+    return add_singles(s, &s->again, KEYED_WRITE_STALE, err) &&
+           add_singles(s, &s->unsure, KEYED_WRITE_SENT, err) &&
+           add_singles(s, &s->check, KEYED_CHECK, err) && direct_settle_singles(&s->w, err);
+}
+
+/* ---- a page given up ---------------------------------------------------------------------------
+ *
+ * It is read again, and has only the rows that are left by then. A document that it made under
+ * another term, from a row that was deleted, would be asked for by nobody.
+ */
+
+static void remember(struct scanner *s, size_t begin)
+{
+    const struct slice *cells = row_again(s, begin);
+
+    for (uint16_t i = 0; i < plan_key_count(s->w.direct->o.plan); i++) {
+        bool null = !cells[i].p;
+
+        buf_add_u32(&s->sent_keys, null ? UINT32_MAX : (uint32_t)cells[i].n);
+        if (!null)
+            buf_add_slice(&s->sent_keys, cells[i]);
+    }
+    if (!s->sent_count++)
+        s->sent_since_us = s->page->read_at_us;
+}
+
+/* What was acknowledged without a doubt is not among them. */
+static void remember_page(struct scanner *s)
+{
+    if (plan_versioning(s->w.direct->o.plan) == VERSIONING_NONE)
+        return;
+    for (size_t i = 0; s->bulk.is_sent && i < s->bulk.count; i++)
+        remember(s, s->row_at[i]);
+    for (size_t i = 0; i < s->unsure.count; i++)
+        remember(s, s->unsure.at[i]);
+    for (size_t i = 0; i < s->check.count; i++)
+        remember(s, s->check.at[i]);
+}
+
+/* As soon as the index answers again: what is remembered is forgotten, or looked for. */
+static bool settle_sent(struct scanner *s, struct err *err)
+{
+    const struct direct *d = s->w.direct;
+
+    if (!s->sent_count)
+        return true;
+    s->w.asked_ms = 0;
+    if (!elastic_check_index(s->w.elastic, plan_index(d->o.plan), err)) {
+        s->w.asked_ms = elastic_retry_after_ms(s->w.elastic);
+        return false;
+    }
+    if (!guard_clears(d->o.guard, s->w.elastic, s->sent_since_us) &&
+        !direct_check_keys(&s->w, buf_slice(&s->sent_keys), s->sent_count, s->cells, err))
+        return false;
+    buf_fini(&s->sent_keys);
+    s->sent_count = 0;
+    return true;
 }
 
 static void begin_page(struct scanner *s, const struct scan_page *page)
@@ -344,7 +413,7 @@ static void begin_page(struct scanner *s, const struct scan_page *page)
     s->scan = page->scan;
     s->aim = limit_body_bytes(s->w.direct->o.limit);
     guard_renew(s->w.direct->o.guard, s->w.elastic);
-    s->again_count = s->check_count = 0;
+    s->again.count = s->unsure.count = s->check.count = 0;
     elastic_bulk_reset(&s->bulk);
     if (s->bulk.body.cap > BODY_KEEP_BYTES)
         buf_fini(&s->bulk.body);
@@ -360,11 +429,17 @@ static bool take_page(void *ctx, const struct scan_task *task, const struct scan
                        "the table's columns changed while it was read; run the command again");
     if (!limit_read(s->w.direct->o.limit, page->page.row_count, err))
         return false;
+    if (!settle_sent(s, err)) {
+        direct_drop_page(&s->w);
+        return false;
+    }
     if (!direct_begin_page(&s->w, &page->page, s->cells, err))
         return err->kind == ERR_NONE;
     begin_page(s, page);
     if (add_rows(s, err) && settle_rest(s, err) && direct_save_page(&s->w, task, page, err))
         return true;
+    if (err->kind == ERR_RETRY)
+        remember_page(s);
     direct_drop_page(&s->w);
     return false;
 }
@@ -378,6 +453,7 @@ bool direct_scan_rows(void *ctx, struct err *err)
 
     buf_init(&s.id, ID_MAX_BYTES);
     buf_init(&s.routing, ID_MAX_BYTES);
+    buf_init(&s.sent_keys, SIZE_MAX / 2); /* no more than a page has */
     elastic_bulk_init(&s.bulk, d->o.memory_bytes / 2);
     plan_work_init(&s.work, d->o.memory_bytes / 2);
     s.bulk.lean = true;
@@ -388,9 +464,11 @@ bool direct_scan_rows(void *ctx, struct err *err)
     plan_work_fini(&s.work);
     buf_fini(&s.routing);
     buf_fini(&s.id);
+    buf_fini(&s.sent_keys);
     free(s.cells);
     free(s.row_at);
-    free(s.again);
-    free(s.check);
+    free(s.again.at);
+    free(s.unsure.at);
+    free(s.check.at);
     return ok;
 }

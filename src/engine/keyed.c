@@ -302,7 +302,8 @@ bool keyed_add(struct keyed *k, enum keyed_task task, const struct slice *key, i
     if (!d)
         return err->kind == ERR_NONE ? keyed_no_memory(err) : false;
     d->query = &whole;
-    d->first_is_stale = task == KEYED_WRITE_STALE;
+    d->first_is_stale = task == KEYED_WRITE_STALE || task == KEYED_WRITE_SENT;
+    d->ours = task == KEYED_WRITE_SENT;
     d->in_order = task == KEYED_SCAN;
     if (d->in_order) {
         buf_reset(&k->text);

@@ -173,6 +173,8 @@ enum keyed_task {
     KEYED_SCAN,        /* the same; keys come in the table's order, so that rows are read together,
                           and those between two keys are documents, too */
     KEYED_WRITE_STALE, /* the same, and the first conflict is `stale`: the row was read just now */
+    KEYED_WRITE_SENT,  /* the same, and it may have been written: without a row its document goes
+                          (versioned modes) */
     KEYED_CHECK,       /* we created its document: is the row still there; else delete it */
 };
 

@@ -241,8 +241,13 @@ void keyed_leave(struct keyed *k, struct doc *d, const char *reason, const char 
 /* A document that is there is reported, not deleted, unless it is ours, or the options say so. */
 void keyed_no_row(struct keyed *k, struct doc *d)
 {
+    struct err why = {0};
+
     if (is_ours(k, d)) {
-        add_delete(k, d, d->stored.seq_no, d->stored.primary_term);
+        if (keyed_set_routing(k, d, NULL, &why))
+            add_delete(k, d, d->stored.seq_no, d->stored.primary_term);
+        else
+            keyed_fail(k, d, "bad_routing", why.text);
     } else if (d->removed) {
         keyed_settle(k, d, DOC_REMOVED);
     } else if (k->o.missing != KEYED_DELETE) {

@@ -260,6 +260,66 @@ def test_what_a_restarted_shard_has_forgotten(direct, other):
     direct.same()
 
 
+def restart_and_lose(direct, at, reply):
+    """Before the first document is written its row is deleted, and so was it; the shard has forgotten that. The answer number `at` is lost."""
+    gone, seen = [], []
+
+    def act(req):
+        seen.append(req)
+        if len(seen) == 1:
+            gone.append(actions(req)[0][1]["_id"])
+            direct.table.delete(id=gone[0])
+            direct.elastic.terms["items"] = 2
+        return done_but_lost(direct, reply)(req) if len(seen) == at else None
+    direct.on_bulk(act, each=True)
+    return gone
+
+
+@pytest.mark.parametrize("at", [1, 2])
+@pytest.mark.parametrize("what", ["503", "closed", "cut off"])
+@pytest.mark.parametrize("mode", ["read_time", "write_time"])
+def test_what_a_restarted_shard_has_forgotten_and_nobody_heard_of(direct, what, at, mode):
+    """The page that is read again does not have the row: its document goes all the same, also when the answer that is lost is a later one."""
+    direct.table.put([("i%04d" % i, "x" * 30000) for i in range(60)])
+    gone = restart_and_lose(direct, at, LOST[what])
+    c = direct.ok("--workers", 1, "--bulk-size", "64KiB", versioning=mode)
+    assert (c["rows"], c["failed"]) == (59, 0), c
+    assert len(gone) == 1 and gone[0] not in direct.rows()
+    direct.same()
+
+
+def test_no_row_is_looked_for_when_no_shard_started_anew(direct):
+    direct.on_bulk(done_but_lost(direct, LOST["closed"]))
+    assert direct.ok("--workers", 1, versioning="read_time")["indexed"] == 60
+    assert not direct.ring.seen("EXECUTE", r'WHERE "id" = ')
+    direct.same()
+
+
+def test_what_nobody_heard_of_and_that_cannot_be_deleted(direct):
+    """It is a failure, and counted."""
+    gone = restart_and_lose(direct, 1, LOST["closed"])
+    c = direct.ok("--workers", 1, versioning="read_time", target=', routing: "{v}"', code=1)
+    assert (c["rows"], c["indexed"], c["failed"]) == (60, 59, 1), c
+    assert "bad_routing" in direct.failures(c["run"]) and gone[0] in direct.failures(c["run"])
+
+
+@pytest.mark.parametrize("mode", ["read_time", "write_time"])
+def test_what_a_restarted_shard_has_forgotten_and_told_as_put_off(direct, mode):
+    """503 for one document, which was written nevertheless."""
+    def act(action, meta, source):
+        if meta["_id"] != "i0007" or direct.elastic.terms["items"] == 2:
+            return None
+        direct.table.delete(id="i0007")
+        direct.elastic.terms["items"] = 2
+        direct.elastic.write("items", action, meta, source)
+        return refused(503, "unavailable_shards_exception")
+    direct.elastic.item_script = act
+    c = direct.ok("--workers", 1, versioning=mode, target=', routing: "{id}"')
+    assert (c["rows"], c["indexed"], c["gone"]) == (59, 59, 1), c
+    direct.same()
+    assert [b.json["delete"]["routing"] for b in direct.bulks() if b.body.startswith(b'{"delete":')] == ["i0007"]
+
+
 def test_a_storm_of_refusals(direct):
     """Nobody is let in for 0.6 s, then two in three: it knocks seldom, and gives nobody up."""
     end = time.monotonic() + 0.6

@@ -718,6 +718,30 @@ static void conflict_of_a_scan_is_stale(void **state)
     assert_string_equal(doc("a"), DOC("2"));
 }
 
+/* A scan's, whose outcome nobody knows: nothing is left of it, but what others wrote later. */
+static void what_was_sent_goes_with_its_row(void **state)
+{
+    struct keyed_result sum = {0};
+    struct err err = {0};
+
+    (void)state;
+    row_put("there", "1");
+    doc_put("a", DOC("1"), now_us);
+    doc_put("later", DOC("2"), now_us + 4 * SECOND);
+    doc_put("unsent", DOC("3"), now_us);
+    keyed_begin(ours.keyed, plan, &sum);
+    add_key(KEYED_WRITE_SENT, "there");
+    add_key(KEYED_WRITE_SENT, "a");
+    add_key(KEYED_WRITE_SENT, "later");
+    add_key(KEYED_WRITE_STALE, "unsent");
+    assert_true(keyed_end(ours.keyed, &err));
+    assert_int_equal(sum.counts.indexed, 1);
+    assert_int_equal(sum.counts.gone, 3);
+    assert_string_equal(doc("a"), "absent");
+    assert_string_equal(doc("later"), DOC("2"));
+    assert_string_equal(doc("unsent"), DOC("3"));
+}
+
 /* Fails without GUARD_FOREIGN: taken for stale, the document would never be written again. */
 static void foreign_version(void **state)
 {
@@ -1207,6 +1231,7 @@ int main(void)
         T(later_read_wins),
         T(second_conflict_is_stale),
         T(conflict_of_a_scan_is_stale),
+        T(what_was_sent_goes_with_its_row),
         T(foreign_version),
         T(slightly_fast_clock),
         IN("delete:read_time", older_body_after_a_delete),
