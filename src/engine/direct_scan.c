@@ -363,8 +363,11 @@ static void remember(struct scanner *s, size_t begin)
     const struct slice *cells = row_again(s, begin);
 
     for (uint16_t i = 0; i < plan_key_count(s->w.direct->o.plan); i++) {
-        buf_add_u32(&s->sent_keys, cells[i].p ? (uint32_t)cells[i].n : UINT32_MAX);
-        buf_add_slice(&s->sent_keys, cells[i]);
+        bool null = !cells[i].p;
+
+        buf_add_u32(&s->sent_keys, null ? UINT32_MAX : (uint32_t)cells[i].n);
+        if (!null)
+            buf_add_slice(&s->sent_keys, cells[i]);
     }
     if (!s->sent_count++)
         s->sent_since_us = s->page->read_at_us;
