@@ -250,6 +250,51 @@ static void names_are_given_once(void **state)
     bed_stop(b, 0);
 }
 
+static void end_blocks(struct bed *b, uint64_t no, uint64_t count)
+{
+    AUTO(tx) struct tx *t = tx_new(b->run);
+
+    for (uint64_t i = 0; i < count; i++)
+        tx_block_end(t, no + i);
+    assert_true(journal_commit(t, &b->err));
+}
+
+static void take_call(struct bed *b, uint64_t no)
+{
+    AUTO(tx) struct tx *t = tx_new(b->run);
+
+    tx_block(t, &(struct run_block){.no = no, .ids = 1, .body = slice_str("{}")});
+    tx_call(t, &(struct run_call){.no = no, .parts = 1, .ids = 1});
+    assert_true(journal_commit(t, &b->err));
+}
+
+/* Calls that came together may be journalled in any order; and what is forgotten had a name, too.
+ */
+static void names_of_forgotten_calls(void **state)
+{
+    struct bed *b = *state;
+    struct run_call call;
+    bool found;
+
+    bed_start(b, 1, 100);
+    take_call(b, 2);
+    end_blocks(b, 2, 1);
+    take_call(b, 1);
+    end_blocks(b, 1, 1);
+    assert_true(journal_prune_calls(b->journal, 3600, 0, &b->err));
+    assert_true(journal_call(b->journal, run_id(b->run), 2, &call, &found, &b->err));
+    assert_false(found);
+    work_drain(b->work);
+    work_free(TAKE(b->work));
+    run_abandon(TAKE(b->run));
+    journal_close(TAKE(b->journal));
+    bed_start(b, 1, 100);
+    assert_int_equal(submit(b, "batch", "[\"c\"]", NULL), WORK_TAKEN);
+    assert_int_equal(strtol(strrchr(call_id, '-') + 1, NULL, 10), 3);
+    drained(b);
+    bed_stop(b, 0);
+}
+
 /* A large call is worked on in parts; who waits gets all of them. */
 static void parts(void **state)
 {
@@ -520,6 +565,7 @@ int main(void)
         IN_BED(machine_trouble_ends),
         IN_BED(asked_for),
         IN_BED(names_are_given_once),
+        IN_BED(names_of_forgotten_calls),
         IN_BED(parts),
         IN_BED(refusing),
         IN_BED(other_types),
