@@ -283,10 +283,14 @@ static void count_scans(struct serve *s)
 
 static void tick(struct serve *s)
 {
+    struct err err = {0};
+
     if (hung_up) {
         hung_up = 0;
         reload(s);
     }
+    if (!serve_table_next(s->table, &err))
+        LOG(LOG_ERROR, "whole_table_left", F_STR("error", err.text));
     refresh_keys(s, false);
     count_scans(s);
     prune(s);

@@ -271,6 +271,41 @@ def test_a_left_whole_table_needs_the_permission_still(serve, cassandra, elastic
     assert len(serve.docs("batch")) == 60
 
 
+def test_a_left_whole_table_is_not_forgotten_for_a_later_one(serve, cassandra, elastic, program):  # noqa: F811
+    """Its type is not served at one start, where the table of another is synced to its end."""
+    elastic.index("user-courses")
+    mappings = (program.file("m.yaml", LEFT % ""), program.file("uc.yaml", ENROLMENT))
+    enrolments(cassandra, ("u1", "c1", "b1"))
+    name = leave_a_table(serve, cassandra, elastic, mappings[0])
+    serve.start("--whole-table", "allow", mappings=mappings[1:])
+    later = serve.call("user_course", []).headers["X-Cass2es-Run"]
+    serve.until(lambda: run_of(serve, later)["state"] == "done")
+    serve.stop()
+    serve.start("--whole-table", "allow", mappings=mappings)
+    serve.until(lambda: run_of(serve, name)["state"] == "done")
+    assert len(serve.docs("batch")) == 60 and serve.metrics()["whole_tables_total"] == 1
+
+
+def test_whole_tables_that_are_left_go_on_one_after_the_other(serve, cassandra, elastic, program):  # noqa: F811
+    elastic.index("user-courses")
+    mappings = (program.file("m.yaml", LEFT % ""), program.file("uc.yaml", ENROLMENT))
+    enrolments(cassandra, ("u1", "c1", "b1"))
+    names = [leave_a_table(serve, cassandra, elastic, mappings[0])]
+    serve.start("--whole-table", "allow", mappings=mappings[1:])
+    elastic.stop()
+    names.append(serve.call("user_course", []).headers["X-Cass2es-Run"])
+    serve.until(lambda: "whole_table_waits" in serve.server.err() or "retry" in serve.server.err())
+    serve.kill()
+    elastic.start()
+    serve.start("--whole-table", "allow", mappings=mappings)
+    serve.until(lambda: all(run_of(serve, name)["state"] == "done" for name in names))
+    assert re.findall(r"event=whole_table_goes_on run=(\S+)", serve.server.err()) == names, "oldest first"
+    assert len(serve.docs("batch")) == 60 and set(elastic.sources("user-courses")) == {"b1_u1"}
+    serve.stop()
+    serve.start("--whole-table", "allow", mappings=mappings)
+    assert serve.metrics()["whole_tables_total"] == 0
+
+
 @pytest.mark.parametrize("lasts", [False, True])
 def test_a_whole_table_without_room_on_the_disk(serve, cassandra, elastic, lasts):  # noqa: F811
     """Waited out; what lasts leaves it for the next start, and is no mistake of the caller's."""
