@@ -469,6 +469,38 @@ static void stopping(void **state)
     bed_stop(b, 0);
 }
 
+/* What reads a whole table holds one worker, however much of it waits; and is kept as all else. */
+static void one_scan_at_a_time(void **state)
+{
+    struct bed *b = *state;
+    struct ticket *t;
+
+    b->fake.scans = "user";
+    fake_hold(&b->fake, true);
+    bed_start(b, 3, 100);
+    for (int i = 0; i < 4; i++)
+        assert_int_equal(submit(b, "user", "[\"u\"]", i < 3 ? NULL : &t), WORK_TAKEN);
+    fake_await_holding(&b->fake, 1);
+    for (int i = 0; i < 5; i++)
+        drained(b);
+    pthread_mutex_lock(&b->fake.lock);
+    assert_int_equal(b->fake.holding, 1);
+    pthread_mutex_unlock(&b->fake.lock);
+    assert_int_equal(metrics_get(&b->metrics, METRIC_queue_ids), 4);
+    fake_hold(&b->fake, false);
+    assert_non_null(work_wait(b->work, t, 20000));
+    ticket_free(t);
+    assert_int_equal(metrics_get(&b->metrics, METRIC_queue_ids), 0);
+
+    fake_hold(&b->fake, true);
+    for (int i = 0; i < 3; i++)
+        assert_int_equal(submit(b, "user", "[\"u\"]", NULL), WORK_TAKEN);
+    fake_await_holding(&b->fake, 1);
+    drained(b);
+    cancel_fire(&b->cancel, 1);
+    bed_stop(b, 3);
+}
+
 static void killed(void **state)
 {
     struct bed *b = *state;
@@ -573,6 +605,7 @@ int main(void)
         IN_BED(a_type_without_mapping_after_a_restart),
         IN_BED(a_defect_is_found),
         IN_BED(stopping),
+        IN_BED(one_scan_at_a_time),
         IN_BED(killed),
         IN_BED(many_at_once),
     };
