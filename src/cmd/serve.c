@@ -283,10 +283,14 @@ static void count_scans(struct serve *s)
 
 static void tick(struct serve *s)
 {
+    struct err err = {0};
+
     if (hung_up) {
         hung_up = 0;
         reload(s);
     }
+    if (!serve_table_next(s->table, &err))
+        LOG(LOG_ERROR, "whole_table_left", F_STR("error", err.text));
     refresh_keys(s, false);
     count_scans(s);
     prune(s);
@@ -379,10 +383,22 @@ static bool check_ids(void *ctx, const char *type, const struct json *ids, struc
     return ok;
 }
 
+static bool ids_scan(void *worker, const char *type, const struct json *ids)
+{
+    const struct serve_worker *w = worker;
+    struct err why = {0};
+
+    return !check_ids(w->serve, type, ids, &why);
+}
+
 static bool start_work(struct serve *s, struct err *err)
 {
     struct work_options o = {
-        .backend = {.ctx = s, .open = open_worker, .sync = sync_ids, .close = close_worker},
+        .backend = {.ctx = s,
+                    .open = open_worker,
+                    .sync = sync_ids,
+                    .scans = s->config->serve.filter_scan ? ids_scan : NULL,
+                    .close = close_worker},
         .run = s->run,
         .clock = &s->ctx->clock,
         .cancel = &s->stop,

@@ -23,6 +23,16 @@ enum {
 /* It was accepted: no time without a server ends it. */
 static const int64_t PATIENCE_MS = INT64_C(1000) * 86400 * 365;
 
+/* The newest run of an object type. */
+struct left {
+    bool unfinished; /* it did not come to its end */
+    char id[32];
+    char type[64];
+    char identity[SHA256_HEX_BYTES];
+    char *params;
+    struct left *next;
+};
+
 struct serve_table {
     struct serve_table_options o;
     struct cancel cancel;
@@ -38,6 +48,7 @@ struct serve_table {
     char run_id[32];
     int64_t started_us;
     struct direct_progress progress;
+    struct left *left; /* of earlier processes, whose turn is still to come; oldest first */
 
     struct direct_counts fed; /* of the run, what the metrics know; the thread's own */
 };
@@ -353,6 +364,25 @@ static void *table_main(void *arg)
 
 /* ---- begin and end ---- */
 
+static void left_free(struct left *l)
+{
+    free(l->params);
+    free(l);
+}
+
+/* The table was taken anew, which does for the run that is left, too. */
+static void drop_left_locked(struct serve_table *t, const char *type)
+{
+    for (struct left **at = &t->left; *at; at = &(*at)->next) {
+        struct left *l = *at;
+        if (strcmp(l->type, type) == 0) {
+            *at = l->next;
+            left_free(l);
+            return;
+        }
+    }
+}
+
 static bool start_locked(struct serve_table *t, struct serve_types *types,
                          const struct document *doc, bool fresh, bool *resumed, struct err *err)
 {
@@ -393,21 +423,14 @@ enum server_table serve_table_begin(struct serve_table *t, const char *type,
         taken = TABLE_BUSY;
     else if (doc && start_locked(t, types, doc, true, &resumed, err))
         taken = TABLE_TAKEN;
-    if (taken == TABLE_TAKEN)
+    if (taken == TABLE_TAKEN) {
+        drop_left_locked(t, type);
         snprintf(run, WORK_ID_BYTES, "%s", t->run_id);
+    }
     pthread_mutex_unlock(&t->lock);
     serve_types_put(types);
     return taken;
 }
-
-/* A run that did not come to its end. */
-struct left {
-    bool unfinished; /* the newest of all; else nothing below */
-    char id[32];
-    char type[64];
-    char identity[SHA256_HEX_BYTES];
-    char *params;
-};
 
 static void copy_param(const struct json *params, const char *name, char *out, size_t size)
 {
@@ -416,25 +439,33 @@ static void copy_param(const struct json *params, const char *name, char *out, s
     snprintf(out, size, "%.*s", (int)value.n, value.p ? (const char *)value.p : "");
 }
 
+/* They come newest first; one of the same type that is newer does for the older ones, too. */
 static bool look_for_left(void *ctx, const struct run_info *info)
 {
-    struct left *l = ctx;
+    struct left **list = ctx;
+    struct left *l;
     struct arena mem;
     struct err err;
 
     if (strcmp(info->command, SERVE_TABLE_COMMAND) != 0)
         return true;
-    l->unfinished = info->state != RUN_FINISHED;
-    if (!l->unfinished)
-        return false;
+    l = xalloc(sizeof *l);
+    *l = (struct left){.unfinished = info->state != RUN_FINISHED, .params = xstrdup(info->params)};
     arena_init(&mem, 16 << 20);
     const struct json *params = json_parse(slice_str(info->params), &mem, &err);
     snprintf(l->id, sizeof l->id, "%s", info->id);
     copy_param(params, "object_type", l->type, sizeof l->type);
     copy_param(params, "identity", l->identity, sizeof l->identity);
-    l->params = xstrdup(info->params);
     arena_fini(&mem);
-    return false;
+    for (const struct left *newer = *list; newer; newer = newer->next) {
+        if (strcmp(newer->type, l->type) == 0) {
+            left_free(l);
+            return true;
+        }
+    }
+    l->next = *list;
+    *list = l;
+    return true;
 }
 
 /* Nobody can go on with it: whoever asks for it hears where its rows are read. */
@@ -457,45 +488,56 @@ static bool end_left(struct serve_table *t, const struct left *left, const char 
     return run_end(run, RUN_FINISHED, EXIT_USAGE, summary, err);
 }
 
-static bool go_on(struct serve_table *t, struct serve_types *types, const struct document *doc,
-                  const struct left *left, struct err *err)
+static bool go_on_locked(struct serve_table *t, struct serve_types *types,
+                         const struct document *doc, const struct left *left, struct err *err)
 {
     bool resumed;
-    char id[sizeof t->run_id];
 
-    pthread_mutex_lock(&t->lock);
-    bool ok = start_locked(t, types, doc, false, &resumed, err);
-    snprintf(id, sizeof id, "%s", t->run_id);
-    pthread_mutex_unlock(&t->lock);
-    if (!ok || resumed)
-        return ok;
-    LOG(LOG_WARN, "whole_table_begins_anew", F_STR("run", id), F_STR("left", left->id),
+    if (!start_locked(t, types, doc, false, &resumed, err))
+        return false;
+    if (resumed)
+        return true;
+    LOG(LOG_WARN, "whole_table_begins_anew", F_STR("run", t->run_id), F_STR("left", left->id),
         F_STR("type", left->type),
         F_STR("why", "its mapping, columns or settings are others than when it was begun"));
-    return end_left(t, left, id, err);
+    return end_left(t, left, t->run_id, err);
 }
 
-bool serve_table_resume(struct serve_table *t, struct err *err)
+static bool take_left_locked(struct serve_table *t, const struct left *left, struct err *err)
 {
-    struct left left = {0};
-
-    if (!journal_each_run(t->o.journal, look_for_left, &left, err))
-        return false;
-    if (!left.unfinished)
-        return true;
     struct serve_types *types = serve_current_get(t->o.current);
-    const struct document *doc = serve_types_document(types, left.type);
+    const struct document *doc = serve_types_document(types, left->type);
     const char *why = !doc ? "its type is not served any more"
                       : !t->o.config->serve.whole_table
                           ? "--whole-table allow is not given any more"
                           : NULL;
-    bool ok = why || go_on(t, types, doc, &left, err);
+    bool ok = why || go_on_locked(t, types, doc, left, err);
+
     serve_types_put(types);
     if (why)
-        LOG(LOG_WARN, "whole_table_left", F_STR("run", left.id), F_STR("type", left.type),
+        LOG(LOG_WARN, "whole_table_left", F_STR("run", left->id), F_STR("type", left->type),
             F_STR("error", why));
-    free(left.params);
     return ok;
+}
+
+bool serve_table_next(struct serve_table *t, struct err *err)
+{
+    bool ok = true;
+
+    pthread_mutex_lock(&t->lock);
+    while (ok && t->left && !t->busy && !t->stopping) {
+        struct left *l = t->left;
+        t->left = l->next;
+        ok = !l->unfinished || take_left_locked(t, l, err);
+        left_free(l);
+    }
+    pthread_mutex_unlock(&t->lock);
+    return ok;
+}
+
+bool serve_table_resume(struct serve_table *t, struct err *err)
+{
+    return journal_each_run(t->o.journal, look_for_left, &t->left, err) && serve_table_next(t, err);
 }
 
 struct serve_table *serve_table_new(const struct serve_table_options *o, struct err *err)
@@ -540,6 +582,11 @@ void serve_table_free(struct serve_table *t)
     serve_table_stop(t);
     if (t->started)
         pthread_join(t->thread, NULL);
+    while (t->left) {
+        struct left *next = t->left->next;
+        left_free(t->left);
+        t->left = next;
+    }
     cancel_fini(&t->cancel);
     pthread_mutex_destroy(&t->lock);
     free(t);

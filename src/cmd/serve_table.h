@@ -2,7 +2,8 @@
  * cmd/serve_table.h - whole tables for `serve`: one run at a time, by engine/direct.
  *
  * A run of its own in the journal: it goes on at the next start when the server stopped, or was
- * killed, in its middle. Trouble with a server is waited out.
+ * killed, in its middle; several that were left do so one after the other. Trouble with a server is
+ * waited out.
  *
  * Threads: begin and describe from any; the rest from the main thread. It has one of its own.
  */
@@ -27,8 +28,11 @@ struct serve_table_options {
 struct serve_table;
 
 struct serve_table *serve_table_new(const struct serve_table_options *o, struct err *err);
-/* Goes on with what an earlier process left, where whole tables are allowed; else it stays left. */
+/* Goes on with what earlier processes left, oldest first, where whole tables are allowed; else it
+ * stays left. Of runs of one type it is the newest that counts. */
 bool serve_table_resume(struct serve_table *t, struct err *err);
+/* The next of those, when none is under way: to be called now and then. False: it stays left. */
+bool serve_table_next(struct serve_table *t, struct err *err);
 /* As server_hooks.whole_table, of a table. */
 enum server_table serve_table_begin(struct serve_table *t, const char *type,
                                     char run[WORK_ID_BYTES], struct err *err);

@@ -83,6 +83,7 @@ static void counts_text(struct direct_sync *d, struct buf *b, const struct direc
     show_row(&t, "run", "%s%s", run_id(d->s->run), d->s->resumed ? " (went on)" : "");
     show_row_count(&t, "rows", c->rows);
     row_if(&t, "filtered", c->filtered);
+    row_if(&t, "merged", c->merged);
     show_row_count(&t, "documents", c->documents);
     show_row_count(&t, "indexed", c->indexed);
     row_if(&t, "unchanged", c->unchanged);

@@ -460,7 +460,7 @@ const struct option config_options[] = {
         .name = "serve.dialect", .flag = "dialect",
         FIELD(OPT_ENUM, serve.dialect), .def = "auto", .choices = WORDS("auto", "lms", "userorg"),
         .commands = SERVER,
-        .help = "Whose answers to give: auto goes by object type and path.",
+        .help = "Whose answers to give: auto goes by the types that are served, the call's type and path.",
     },
     {
         .name = "serve.queue_ids",

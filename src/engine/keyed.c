@@ -176,8 +176,9 @@ void keyed_settle(struct keyed *k, struct doc *d, enum doc_state state)
         return;
     }
     c->rows++;
-    if (state == DOC_FILTERED) {
-        c->filtered++;
+    if (state == DOC_FILTERED || state == DOC_MERGED) {
+        c->filtered += state == DOC_FILTERED;
+        c->merged += state == DOC_MERGED;
         return;
     }
     c->documents++;

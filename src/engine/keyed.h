@@ -96,7 +96,8 @@ struct keyed_counts {
     uint64_t rows;      /* read for this element */
     uint64_t filtered;  /* not what its filter asks for */
     uint64_t merged;    /* a document of another element of this call (a whole key comes before a
-                           part of one; an element with conditions shares nothing) */
+                           part of one; an element with conditions shares nothing); sequence: has
+                           the _id of a later one that was worked off with it, and is not written */
     uint64_t documents; /* the rest, each ended as one of the four below */
     uint64_t indexed;
     uint64_t unchanged; /* equal to what is stored: not written */

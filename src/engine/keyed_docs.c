@@ -399,6 +399,16 @@ static size_t docs_in_a_pass(const struct keyed *k)
     return n < 1 ? 1 : n < ROUND_DOCS ? n : ROUND_DOCS;
 }
 
+/* Its turn comes when no later one of its _id can be written any more, or one was. */
+static bool waits(const struct keyed *k, const struct doc *d)
+{
+    bool open = false;
+
+    for (const struct doc *l = keyed_later(k, d); l; l = keyed_later(k, l))
+        open = open || l->state <= DOC_CONFIRM;
+    return open && !keyed_is_shadowed(k, d);
+}
+
 /* Those that have something to do now. When only second reads are left, their time is waited for.
  */
 static bool choose(struct keyed *k, struct doc *first, size_t count, struct doc **docs, size_t *n,
@@ -409,7 +419,7 @@ static bool choose(struct keyed *k, struct doc *first, size_t count, struct doc 
 
     *n = 0;
     for (size_t i = 0; i < count && *n < most; i++)
-        if (first[i].state == DOC_LOOK || first[i].state == DOC_CHECK)
+        if ((first[i].state == DOC_LOOK || first[i].state == DOC_CHECK) && !waits(k, &first[i]))
             docs[(*n)++] = &first[i];
     if (*n)
         return true;
@@ -502,18 +512,24 @@ static void size_rounds(struct keyed *k, size_t n)
 }
 
 /* Among those that are flushed together. Rows that share an _id stand together, mostly: in one
- * partition. */
-static void count_collisions(struct keyed *k, const struct doc *first, size_t count)
+ * partition. Under sequence they are linked, so that one of them is written. */
+static void find_collisions(struct keyed *k, size_t from)
 {
     if (plan_id_unique(k->plan))
         return;
-    for (size_t i = 0; i < count; i++) {
-        bool added = true;
-        if (first[i].state == DOC_LOOK)
-            map_put(&k->flush_ids, first[i].id, &added);
+    for (size_t i = from; i < k->doc_count; i++) {
+        struct doc *d = &k->docs[i];
+        if (d->state != DOC_LOOK)
+            continue;
+        bool added;
+        struct map_entry *e = map_put(&k->flush_ids, d->id, &added);
+        size_t before = added ? 0 : (uintptr_t)e->value;
+        e->value = (void *)(uintptr_t)(i + 1);
         if (added)
             continue;
-        k->results[first[i].element].counts.id_collision++;
+        if (k->versioning == VERSIONING_SEQUENCE)
+            k->docs[before - 1].later = i + 1;
+        k->results[d->element].counts.id_collision++;
         if (!k->collided)
             LOG(LOG_WARN, "id_collision", F_STR("object", plan_object(k->plan)),
                 F_STR("why", "several rows have one _id, which does not hold the whole key; the "
@@ -522,21 +538,45 @@ static void count_collisions(struct keyed *k, const struct doc *first, size_t co
     }
 }
 
-bool keyed_flush(struct keyed *k, struct err *err)
+static bool flush_rounds(struct keyed *k, struct err *err)
 {
-    map_reset(&k->flush_ids);
     for (size_t from = 0; from < k->doc_count;) {
         size_t n = next_round(k, from);
+        size_t known = k->doc_count;
         bool scan = k->docs[from].in_order;
-        count_collisions(k, &k->docs[from], n);
         if (!work_off(k, &k->docs[from], n, err))
             return false;
         if (scan)
             size_rounds(k, n);
         if (!keyed_add_extras(k, err))
             return false;
+        find_collisions(k, known);
         from += n;
     }
+    return true;
+}
+
+/* What waited for one of a later round. Read by names: rows between them were seen to. */
+static bool flush_rest(struct keyed *k, struct err *err)
+{
+    size_t n;
+
+    for (size_t end = plan_id_unique(k->plan) ? 0 : k->doc_count; end > 0; end -= n) {
+        n = least(end, ROUND_DOCS);
+        for (size_t i = end - n; i < end; i++)
+            k->docs[i].in_order = false;
+        if (!work_off(k, &k->docs[end - n], n, err))
+            return false;
+    }
+    return true;
+}
+
+bool keyed_flush(struct keyed *k, struct err *err)
+{
+    map_reset(&k->flush_ids);
+    find_collisions(k, 0);
+    if (!flush_rounds(k, err) || !flush_rest(k, err))
+        return false;
     k->doc_count = 0;
     arena_reset(&k->key_mem);
     k->key_bytes = 0;

@@ -30,6 +30,7 @@ enum doc_state {
     DOC_UNCHANGED,
     DOC_STALE,
     DOC_FILTERED,
+    DOC_MERGED, /* sequence: a later one has its _id, and stands */
     DOC_GONE,
     DOC_REMOVED,
     DOC_FAILED,
@@ -47,6 +48,7 @@ struct doc {
     struct slice id;
     struct slice routing; /* null: none, or not known yet */
     struct seen *seen;    /* NULL: not remembered */
+    size_t later;         /* sequence: 1 + the index of the next one that has this _id; 0: none */
 
     enum doc_state state;
     unsigned losses; /* sequence */
@@ -114,7 +116,8 @@ struct keyed {
     size_t room;       /* taken from o.room for this pass */
     struct doc *round; /* those worked off together, among `docs` */
     size_t round_count;
-    struct map flush_ids;  /* of `docs`, where the _id does not hold the whole key */
+    struct map flush_ids;  /* of `docs`, where the _id does not hold the whole key: to 1 + the index
+                              of the last that has it */
     bool collided;         /* and that was told */
     size_t round_bytes;    /* of rows that came together */
     bool round_cut;        /* it was more than there is room for */
@@ -255,6 +258,10 @@ bool keyed_same_json(struct keyed *k, struct slice text, const struct json *stor
 void keyed_write_row(struct keyed *k, struct doc *d, const struct slice *cells);
 /* No row: leave it, delete what is ours, or wait for the second read. */
 void keyed_no_row(struct keyed *k, struct doc *d);
+/* A later document has its _id, and is in the index: that stays. */
+bool keyed_is_shadowed(const struct keyed *k, const struct doc *d);
+/* The next one that has its _id; NULL: none. */
+const struct doc *keyed_later(const struct keyed *k, const struct doc *d);
 /* No row at the second read, either. */
 void keyed_remove(struct keyed *k, struct doc *d);
 /* The document that we made a moment ago: without its row it has to go. */

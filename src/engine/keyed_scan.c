@@ -171,6 +171,7 @@ static bool read_range(struct search *s, struct cql_session *session, const stru
             return false;
         if (scan_next(scan, &page, err)) {
             keyed_note_page(s->k, &page.page);
+            retry_ok(&s->k->retry); /* also where nothing matches */
             if (!take_page(s, &page.page, err))
                 return false;
         } else if (err->kind == ERR_NONE) {

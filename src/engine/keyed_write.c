@@ -69,11 +69,29 @@ static void add_action(struct keyed *k, struct doc *d, struct elastic_action *a,
 /* ---- a row -------------------------------------------------------------------------------------
  */
 
+const struct doc *keyed_later(const struct keyed *k, const struct doc *d)
+{
+    return d->later ? &k->docs[d->later - 1] : NULL;
+}
+
+/* Else each would take back at every sync what another wrote. */
+bool keyed_is_shadowed(const struct keyed *k, const struct doc *d)
+{
+    for (const struct doc *l = keyed_later(k, d); l; l = keyed_later(k, l))
+        if (l->state == DOC_INDEXED || l->state == DOC_UNCHANGED)
+            return true;
+    return false;
+}
+
 /* What is stored is looked at: merged, left alone, or replaced as it was. */
 static void write_on_condition(struct keyed *k, struct doc *d)
 {
     const struct elastic_found *stored = &d->stored;
 
+    if (keyed_is_shadowed(k, d)) {
+        keyed_settle(k, d, DOC_MERGED);
+        return;
+    }
     if (stored->found && !stored->source && plan_has_preserve(k->plan)) {
         keyed_fail(k, d, "no_source", "the index keeps no _source to preserve fields from");
         return;
@@ -238,7 +256,8 @@ void keyed_leave(struct keyed *k, struct doc *d, const char *reason, const char 
     keyed_settle(k, d, DOC_GONE);
 }
 
-/* A document that is there is reported, not deleted, unless it is ours, or the options say so. */
+/* A document that is there is reported, not deleted, unless it is ours, or the options say so and
+ * it is no other row's. */
 void keyed_no_row(struct keyed *k, struct doc *d)
 {
     struct err why = {0};
@@ -250,7 +269,7 @@ void keyed_no_row(struct keyed *k, struct doc *d)
             keyed_fail(k, d, "bad_routing", why.text);
     } else if (d->removed) {
         keyed_settle(k, d, DOC_REMOVED);
-    } else if (k->o.missing != KEYED_DELETE) {
+    } else if (k->o.missing != KEYED_DELETE || keyed_is_shadowed(k, d)) {
         keyed_settle(k, d, DOC_GONE);
     } else {
         d->state = DOC_CONFIRM;

@@ -132,7 +132,14 @@ static const char *const sql_text[SQL_STATEMENTS] = {
     [SQL_CALL_ADD] = "INSERT INTO call VALUES (?, ?, ?, ?, ?)",
     [SQL_CALL] = "SELECT parts, ids, at_us FROM call"
                  " WHERE run = (SELECT no FROM run WHERE id = ?) AND no = ?",
-    [SQL_CALL_LAST] = "SELECT no + parts - 1 FROM call WHERE run = ? ORDER BY no DESC LIMIT 1",
+    [SQL_CALL_NAMED] = "INSERT INTO note VALUES (?1, 'last_call', CAST(?2 AS TEXT))"
+                       " ON CONFLICT (run, name) DO UPDATE SET value = excluded.value"
+                       " WHERE CAST(value AS INTEGER) < CAST(excluded.value AS INTEGER)",
+    /* The note came later than the table: a run may be older than it. */
+    [SQL_CALL_LAST] = "SELECT max(coalesce((SELECT no + parts - 1 FROM call WHERE run = ?1"
+                      " ORDER BY no DESC LIMIT 1), 0),"
+                      " coalesce((SELECT CAST(value AS INTEGER) FROM note"
+                      " WHERE run = ?1 AND name = 'last_call'), 0))",
     [SQL_CALLS_NEWEST] = "SELECT at_us, ids FROM call ORDER BY at_us DESC",
     [SQL_CALLS_OLD] = "SELECT run, no, parts FROM call WHERE at_us < ?1 AND NOT EXISTS"
                       " (SELECT 1 FROM block WHERE block.run = call.run AND block.no"

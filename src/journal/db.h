@@ -58,6 +58,7 @@ enum db_sql {
     SQL_TARGET,
     SQL_CALL_ADD,
     SQL_CALL,
+    SQL_CALL_NAMED,
     SQL_CALL_LAST,
     SQL_CALLS_NEWEST,
     SQL_CALLS_OLD,

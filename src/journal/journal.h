@@ -234,7 +234,7 @@ struct run_call {
 };
 void tx_call(struct tx *t, const struct run_call *call);
 void tx_outcome(struct tx *t, uint64_t no, uint32_t ids, struct slice body);
-/* The highest number of a block that any call of the run had; 0: none. */
+/* The highest number of a block that any call of the run had, forgotten ones too; 0: none. */
 bool run_last_call(struct run *r, uint64_t *no, struct err *err);
 
 struct run_part {

@@ -324,7 +324,8 @@ static bool apply_op(struct journal *j, struct db *db, int64_t run, const struct
         return db_do(db, SQL_NOTE_PUT, err, "itt", run, op->name, op->text);
     case OP_CALL:
         return db_do(db, SQL_CALL_ADD, err, "iiiii", run, op->a, op->b, op->c,
-                     clock_wall_us(j->clock));
+                     clock_wall_us(j->clock)) &&
+               db_do(db, SQL_CALL_NAMED, err, "ii", run, op->a + op->b - 1);
     case OP_OUTCOME:
         return db_do(db, SQL_OUTCOME_ADD, err, "iiiib", run, op->a, op->b, clock_wall_us(j->clock),
                      op->bytes);

@@ -151,15 +151,39 @@ static bool answer_success(struct syncapi_answer *a, const struct syncapi_reques
 
 /* ---- a request ---- */
 
-static enum syncapi_dialect pick_dialect(const struct syncapi_rules *rules, const char *path,
-                                         struct slice type)
+/* SYNCAPI_AUTO: of neither. */
+static enum syncapi_dialect home_of(struct slice type)
 {
-    if (rules->dialect != SYNCAPI_AUTO)
-        return rules->dialect;
     for (size_t i = 0; i < sizeof homes / sizeof *homes; i++) {
         if (slice_is(type, homes[i].type))
             return homes[i].dialect;
     }
+    return SYNCAPI_AUTO;
+}
+
+/* Whose types are served, where they are one service's: then we stand in its place. */
+static enum syncapi_dialect home_of_all(const char *const *types)
+{
+    enum syncapi_dialect home = *types ? home_of(slice_str(*types)) : SYNCAPI_AUTO;
+
+    for (; *types; types++) {
+        if (home_of(slice_str(*types)) != home)
+            return SYNCAPI_AUTO;
+    }
+    return home;
+}
+
+static enum syncapi_dialect pick_dialect(const struct syncapi_rules *rules, const char *path,
+                                         struct slice type)
+{
+    enum syncapi_dialect dialect = rules->dialect;
+
+    if (dialect == SYNCAPI_AUTO)
+        dialect = home_of_all(rules->types);
+    if (dialect == SYNCAPI_AUTO)
+        dialect = home_of(type);
+    if (dialect != SYNCAPI_AUTO)
+        return dialect;
     return strcmp(path, "/v1/data/sync") == 0 ? SYNCAPI_LMS : SYNCAPI_USERORG;
 }
 

@@ -2,11 +2,11 @@
  * serve/syncapi.h - Sunbird's Sync API as text: a request's bytes to a call, results to an answer.
  *
  * Two servers have this API and answer differently; which of them we speak like (the dialect)
- * follows from the object type. Pure: no socket, no clock, no journal. What differs from the
- * originals on purpose: errors are JSON where theirs are HTML pages; operationType "sync" works for
- * every type; a whole table is synced only where that is allowed, and a filter without the
- * partition key is refused or allowed, never passed over in silence. Threads: values belong to one.
- * Source: the behaviour of lms-service 8.1 and userorg-service 8.0.
+ * follows from the types that are served, or the call's. Pure: no socket, no clock, no journal.
+ * What differs from the originals on purpose: errors are JSON where theirs are HTML pages;
+ * operationType "sync" works for every type; a whole table is synced only where that is allowed,
+ * and a filter without the partition key is refused or allowed, never passed over in silence.
+ * Threads: values belong to one. Source: the behaviour of lms-service 8.1 and userorg-service 8.0.
  */
 #pragma once
 #include "base/arena.h"
@@ -17,7 +17,8 @@
 enum syncapi_dialect { SYNCAPI_AUTO, SYNCAPI_LMS, SYNCAPI_USERORG };
 
 struct syncapi_rules {
-    enum syncapi_dialect dialect; /* SYNCAPI_AUTO: by object type, else by path */
+    enum syncapi_dialect dialect; /* SYNCAPI_AUTO: of the service that has all `types`, else by the
+                                     call's type, else by path */
     const char *const *types;     /* that are served; NULL-terminated */
     bool whole_table;             /* a call without ids is one for the whole table */
 };

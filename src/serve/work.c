@@ -32,7 +32,13 @@ struct item {
     uint32_t ids;
     uint32_t at;           /* of its first id, in the call */
     struct ticket *ticket; /* NULL: left over by an earlier process */
+    bool scans;            /* found out; it is done when no other scan is under way */
     struct item *next;
+};
+
+struct queue {
+    struct item *first;
+    struct item **last;
 };
 
 struct worker {
@@ -50,8 +56,9 @@ struct work {
     pthread_mutex_t lock; /* guards all below, tickets' refs and settled, and workers' trouble */
     pthread_cond_t more;
     pthread_cond_t settled;
-    struct item *first;
-    struct item **last;
+    struct queue queue;
+    struct queue scans; /* were taken from the queue, and wait for each other */
+    bool scanning;      /* one of those is being worked on */
     uint64_t last_no;
     uint64_t ids; /* waiting or being worked on */
     uint64_t calls;
@@ -105,14 +112,36 @@ static void gauges_locked(struct work *w)
     atomic_store(&m->value[METRIC_queue_calls], (int64_t)w->calls);
 }
 
+static void queue_put(struct queue *q, struct item *item)
+{
+    item->next = NULL;
+    *q->last = item;
+    q->last = &item->next;
+}
+
+static struct item *queue_take(struct queue *q)
+{
+    struct item *item = q->first;
+
+    q->first = item->next;
+    if (!q->first)
+        q->last = &q->first;
+    return item;
+}
+
 static void append_locked(struct work *w, const struct item *as)
 {
     struct item *item = xalloc(sizeof *item);
 
     *item = *as;
-    *w->last = item;
-    w->last = &item->next;
+    queue_put(&w->queue, item);
     pthread_cond_signal(&w->more);
+}
+
+static void item_free(struct item *item)
+{
+    ticket_free(item->ticket);
+    free(item);
 }
 
 /* Settled, or never kept. */
@@ -125,21 +154,42 @@ static void release_locked(struct work *w, uint32_t ids, bool whole)
         pthread_cond_broadcast(&w->settled);
 }
 
+static bool may_scan_locked(const struct work *w)
+{
+    return w->scans.first && !w->scanning;
+}
+
 static struct item *take(struct work *w)
 {
     struct item *item = NULL;
 
     pthread_mutex_lock(&w->lock);
-    while (!w->first && !w->closed)
+    while (!w->queue.first && !may_scan_locked(w) && !w->closed)
         pthread_cond_wait(&w->more, &w->lock);
-    if (!w->closed) {
-        item = w->first;
-        w->first = item->next;
-        if (!w->first)
-            w->last = &w->first;
+    if (!w->closed && may_scan_locked(w)) {
+        item = queue_take(&w->scans);
+        w->scanning = true;
+    } else if (!w->closed) {
+        item = queue_take(&w->queue);
     }
     pthread_mutex_unlock(&w->lock);
     return item;
+}
+
+/* Whoever calls these two takes the next item itself: nobody has to be woken. */
+static void wait_for_scans(struct work *w, struct item *item)
+{
+    pthread_mutex_lock(&w->lock);
+    item->scans = true;
+    queue_put(&w->scans, item);
+    pthread_mutex_unlock(&w->lock);
+}
+
+static void end_scan(struct work *w)
+{
+    pthread_mutex_lock(&w->lock);
+    w->scanning = false;
+    pthread_mutex_unlock(&w->lock);
 }
 
 static enum work_taken reserve(struct work *w, uint32_t ids, uint32_t parts, uint64_t *no)
@@ -542,27 +592,44 @@ static bool load(struct worker *me, const struct item *item, struct run_block *b
     return true;
 }
 
-static bool work_off(struct worker *me, struct item *item)
+/* A scan reads a whole table: one at a time, so that other work goes on beside it. */
+static bool has_to_wait(struct worker *me, const struct item *item, const char *type,
+                        const struct json *ids)
+{
+    const struct work_backend *b = &me->work->o.backend;
+
+    return !item->scans && b->scans && b->scans(me->backend, type, ids);
+}
+
+enum worked { WORKED, WAITS, STOPPING };
+
+static enum worked work_off(struct worker *me, struct item *item)
 {
     struct run_block block = {0};
     struct arena mem;
     struct err err = {0};
+    enum worked end;
 
     if (!load(me, item, &block))
-        return false;
+        return STOPPING;
     arena_init(&mem, 64 * block.body.n + (1 << 20));
     const struct json *call = json_parse(block.body, &mem, &err);
     const struct json *ids = json_get(call, "objectIds");
     ensure(ids && ids->count == item->ids); /* we wrote it */
     const char *type = (const char *)json_get_string(call, "objectType").p;
     struct keyed_result *results = xalloc((ids->count + 1) * sizeof *results);
-    bool ok = do_call(me, type, ids, results, &err) && settle(me, item, type, ids, results, &err);
-    if (ok)
+    if (has_to_wait(me, item, type, ids))
+        end = WAITS;
+    else if (do_call(me, type, ids, results, &err) && settle(me, item, type, ids, results, &err))
+        end = WORKED;
+    else
+        end = STOPPING;
+    if (end == WORKED)
         hand_out(me->work, item, results);
     free(results);
     arena_fini(&mem);
     run_block_fini(&block);
-    return ok;
+    return end;
 }
 
 static void *worker_main(void *arg)
@@ -572,11 +639,15 @@ static void *worker_main(void *arg)
     struct item *item;
 
     while (cancel_level(w->o.cancel) == 0 && (item = take(w))) {
-        bool ok = work_off(me, item);
-        if (item->ticket)
-            ticket_free(item->ticket);
-        free(item);
-        if (!ok)
+        enum worked end = work_off(me, item);
+        if (end == WAITS) {
+            wait_for_scans(w, item);
+            continue;
+        }
+        if (item->scans)
+            end_scan(w);
+        item_free(item);
+        if (end == STOPPING)
             break;
     }
     return NULL;
@@ -629,7 +700,8 @@ struct work *work_start(const struct work_options *o, struct err *err)
 
     w->o = *o;
     w->types = o->types;
-    w->last = &w->first;
+    w->queue.last = &w->queue.first;
+    w->scans.last = &w->scans.first;
     w->workers = xalloc(o->threads * sizeof *w->workers);
     pthread_mutex_init(&w->lock, NULL);
     pthread_cond_init(&w->more, NULL);
@@ -724,13 +796,10 @@ void work_free(struct work *w)
     if (!w)
         return;
     join_workers(w);
-    while (w->first) {
-        struct item *next = w->first->next;
-        if (w->first->ticket)
-            ticket_free(w->first->ticket);
-        free(w->first);
-        w->first = next;
-    }
+    while (w->queue.first)
+        item_free(queue_take(&w->queue));
+    while (w->scans.first)
+        item_free(queue_take(&w->scans));
     pthread_cond_destroy(&w->settled);
     pthread_cond_destroy(&w->more);
     pthread_mutex_destroy(&w->lock);

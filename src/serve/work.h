@@ -7,8 +7,9 @@
  * duplicate only within a part. What the process ends is noted without waiting for the disk: a
  * machine that crashes may have parts worked off again. What an earlier process left is worked off
  * first. Trouble with a backend keeps a part with its worker, who tries again until it passes; what
- * can never pass becomes failures, and so does what this machine can't do at the sixth try.
- * Conserved: ids = duplicate + bad + missing + found + refused + waiting.
+ * can never pass becomes failures, and so does what this machine can't do at the sixth try. Of
+ * parts that read a whole table one is worked on at a time; the others wait for it while other work
+ * is done. Conserved: ids = duplicate + bad + missing + found + refused + waiting.
  *
  * Threads: submit, wait and the readers from any; start, stop and free from one.
  */
@@ -32,6 +33,8 @@ struct work_backend {
     /* As keyed_sync(). */
     bool (*sync)(void *worker, const char *object_type, const struct json *ids,
                  struct keyed_result *results, struct err *err);
+    /* Would sync read a whole table for some of them? May be NULL: never. */
+    bool (*scans)(void *worker, const char *object_type, const struct json *ids);
     void (*close)(void *worker);
 };
 

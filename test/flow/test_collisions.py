@@ -39,6 +39,18 @@ def sync(program, table, elastic):
     return run
 
 
+# The last course of each.
+LATEST = {"b0_u0": "c2", "b1_u1": "c1", "b2_u1": "c1", "b0_u2": "c0"}
+
+
+def courses(elastic):
+    return {i: d["courseid"] for i, d in elastic.sources("enrolments").items()}
+
+
+def seq_nos(elastic):
+    return {i: d["_seq_no"] for i, d in elastic.indices["enrolments"].items()}
+
+
 def by_scan(program):
     return []
 
@@ -51,10 +63,24 @@ def by_ids(program):
 def test_collisions(sync, program, elastic, how):
     done = sync("--json", *how(program))
     counts = json.loads(done.out)
-    assert done.code == 0 and (counts["id_collision"], counts["documents"]) == (3, 7), done
-    assert set(elastic.sources("enrolments")) == {"b0_u0", "b1_u1", "b2_u1", "b0_u2"}
+    assert done.code == 0 and (counts["id_collision"], counts["rows"], counts["merged"], counts["indexed"]) == (3, 7, 3, 4), done
+    assert courses(elastic) == LATEST
     assert "level=warn event=id_collision object=enrolment why=" in done.err, done
-    says(sync("--fresh", *how(program)), rf"{LINE} +3\b", code=0)
+    says(sync("--fresh", *how(program)), rf"{LINE} +3\b", r"merged +3\b", code=0)
+
+
+@pytest.mark.parametrize("how", [by_scan, by_ids])
+def test_the_later_row_stays_the_one(sync, program, elastic, how):
+    """A second sync of what has not changed writes nothing; another row takes its turn when the later one has no document."""
+    assert sync(*how(program)).code == 0
+    before = seq_nos(elastic)
+    counts = json.loads(sync("--json", "--fresh", *how(program)).out)
+    assert (counts["unchanged"], counts["merged"], counts["indexed"]) == (4, 3, 0), counts
+    assert courses(elastic) == LATEST and seq_nos(elastic) == before
+    if how == by_scan:
+        counts = json.loads(sync("--json", "--fresh", "--where", "courseid < 'c2'").out)
+        assert (counts["merged"], counts["indexed"], counts["unchanged"]) == (2, 1, 3), counts
+        assert courses(elastic) == {**LATEST, "b0_u0": "c1"}
 
 
 @pytest.mark.parametrize("how", [by_scan, by_ids])

@@ -42,25 +42,26 @@ def same_body(ours, theirs, traced):
     assert ours == theirs
 
 
-# In one server the type decides who answers: what lms-service says of a user can't be had beside userorg-service.
+# In one server for both the type decides who answers: what lms-service says of a user can't be had beside userorg-service.
 def replayed(service):
     return [c for c in CALLS if c["service"] == service]
 
 
 @pytest.mark.parametrize("service", ["lms", "userorg"])
-@pytest.mark.parametrize("auto", [False, True])
-def test_the_recorded_calls(both, elastic, service, auto):  # noqa: F811
+@pytest.mark.parametrize("how", ["told", "its types", "types of both"])
+def test_the_recorded_calls(both, elastic, service, how):  # noqa: F811
     """Their status, and their body but for ts, msgid and resmsgid; an HTML page becomes JSON of the same status."""
     own = {"lms": ["sunbird/batch", both.mappings[3]], "userorg": ["sunbird/location", USER, both.mappings[4]]}
-    flags = [] if auto else ["--dialect", service]
-    mappings = both.mappings if auto else own[service]
+    flags = ["--dialect", service] if how == "told" else []
+    beside = how == "types of both"
+    mappings = both.mappings if beside else own[service]
     both.start(*flags, mappings=mappings)
     seen = 0
     for c in replayed(service):
         path = c["path"]
-        if auto and service == "userorg" and c["case"].startswith("bad_"):
+        if beside and service == "userorg" and c["case"].startswith("bad_"):
             path = PATHS[2]  # without a type the path says who answers
-        if auto and (service, c["case"]) == ("lms", "bad_object_type_user"):
+        if beside and (service, c["case"]) == ("lms", "bad_object_type_user"):
             continue
         if "unreachable" in c["case"]:
             both.stop()
@@ -76,7 +77,7 @@ def test_the_recorded_calls(both, elastic, service, auto):  # noqa: F811
         if "unreachable" in c["case"]:
             elastic.start()
         seen += 1
-    assert seen == len(replayed(service)) - (auto and service == "lms")
+    assert seen == len(replayed(service)) - (beside and service == "lms")
     both.idle()
 
 

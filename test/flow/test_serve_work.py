@@ -391,9 +391,11 @@ def test_documents_of_one_id_are_counted(serve, cassandra, elastic, program):  #
     name = serve.call("batch", []).headers["X-Cass2es-Run"]
     path = "%s/runs/%s" % (PATHS[0], name)
     serve.until(lambda: serve.http("GET", path).result["state"] == "done")
-    assert serve.http("GET", path).result["summary"]["counts"]["id_collision"] > 0, "of rows that are worked off together"
+    counts = serve.http("GET", path).result["summary"]["counts"]
+    assert (counts["id_collision"], counts["rows"], counts["merged"], counts["failed"]) == (38, 40, 38, 0), counts
     serve.sync("batch", ["c0", "c1"])
-    assert serve.metrics()["id_collisions_total"] == 38
+    m = serve.metrics()
+    assert (m["id_collisions_total"], m["documents_unchanged_total"], m["documents_indexed_total"]) == (2 * 38, 2, 2), m
 
 
 def test_metrics_tell_the_truth(serve, cassandra, elastic):  # noqa: F811

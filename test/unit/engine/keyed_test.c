@@ -475,6 +475,7 @@ static struct keyed_result results[512];
 static struct keyed_totals totals;
 static int64_t budget_ms = 60000;
 static bool bare; /* nothing is preserved */
+static const char *id_template = "{p}-{c}";
 static bool strict;
 static size_t memory_bytes;
 static struct err last;
@@ -511,9 +512,10 @@ static int setup(void **state)
     for (int i = 0; i < TICKETS; i++)
         buf_init(&tickets[i].bytes, 12 << 20);
     schema = test_schema("ks", "t", columns, 4);
-    mapping = mapping_parse(slice_str("object: thing\nsource: {table: t}\n"
-                                      "target: {index: i, id: \"{p}-{c}\"}\npreserve: [own, n]\n"),
-                            "m.yaml", &err);
+    AUTO_STR char *text = xsprintf("object: thing\nsource: {table: t}\n"
+                                   "target: {index: i, id: \"%s\"}\npreserve: [own, n]\n",
+                                   id_template);
+    mapping = mapping_parse(slice_str(text), "m.yaml", &err);
     if (bare)
         mapping->preserve.count = 0;
     plan = plan_compile(mapping, schema, &err);
@@ -2093,6 +2095,14 @@ static int setup_bare(void **state)
     return failed;
 }
 
+static int setup_one_id(void **state)
+{
+    id_template = "{p}";
+    int failed = setup(state);
+    id_template = "{p}-{c}";
+    return failed;
+}
+
 static int setup_patient(void **state)
 {
     budget_ms = INT64_C(1) << 40;
@@ -2129,6 +2139,70 @@ static void whatever_comes(void **state)
             check_run(seed);
     }
     assert_true(given || (written > RUNS && lost < RUNS)); /* something happened */
+}
+
+/* ---- rows that share an _id */
+
+static void last_of_one_id_stands(void **state)
+{
+    char c[8];
+
+    (void)state;
+    for (int i = 0; i < 20; i++) {
+        snprintf(c, sizeof c, "c%02d", i);
+        row_put("p", c, "1");
+    }
+    assert_true(sync_ids("[\"p\"]"));
+    expect_doc("p", "{\"p\":\"p\",\"c\":\"c19\",\"v\":\"1\",\"w\":\"\"}");
+    assert_int_equal(results[0].counts.indexed, 1);
+    assert_int_equal(results[0].counts.merged, 19);
+    assert_int_equal(results[0].counts.id_collision, 19);
+    assert_true(results[0].ok);
+    assert_true(sync_ids("[\"p\"]"));
+    assert_int_equal(count.bulk, 0);
+    assert_int_equal(results[0].counts.unchanged, 1);
+    assert_int_equal(results[0].counts.merged, 19);
+    row_put("p", "c19", "2");
+    assert_true(sync_ids("[\"p\"]"));
+    assert_int_equal(count.written, 1);
+    expect_doc("p", "{\"p\":\"p\",\"c\":\"c19\",\"v\":\"2\",\"w\":\"\"}");
+}
+
+static const char *rejects_first_p(const char *id, unsigned n)
+{
+    (void)id;
+    return n == 1 ? "\"status\":400,\"error\":{\"type\":\"mapper_parsing_exception\","
+                    "\"reason\":\"no\"}"
+                  : NULL;
+}
+
+/* Missing is told of each; and what comes to nothing stands in nobody's way. */
+static void rows_of_one_id_that_are_no_documents(void **state)
+{
+    static const char document[] = "{\"p\":\"p\",\"c\":\"c1\",\"v\":\"1\",\"w\":\"\"}";
+
+    (void)state;
+    row_put("p", "c1", "1");
+    assert_true(sync_ids("[{\"p\":\"p\",\"c\":\"c1\"},{\"p\":\"p\",\"c\":\"gone\"}]"));
+    assert_int_equal(results[0].counts.indexed, 1);
+    assert_int_equal(results[1].outcome, KEYED_MISSING);
+    expect_doc("p", document);
+    assert_true(sync_ids("[{\"p\":\"p\",\"c\":\"gone\"},{\"p\":\"p\",\"c\":\"c1\"}]"));
+    assert_int_equal(results[0].outcome, KEYED_MISSING);
+    assert_int_equal(results[1].counts.unchanged, 1);
+    doc_delete("p");
+    row_put("p", "c2", "2");
+    item_fault = rejects_first_p;
+    assert_true(sync_ids("[\"p\"]"));
+    assert_int_equal(results[0].counts.failed, 1);
+    assert_int_equal(results[0].counts.indexed, 1);
+    expect_doc("p", document);
+    item_fault = NULL;
+    doc_delete("p");
+    assert_true(sync_ids("[{\"p\":\"p\",\"v\":\"1\"}]")); /* not of the last */
+    assert_int_equal(results[0].counts.filtered, 1);
+    assert_int_equal(results[0].counts.indexed, 1);
+    expect_doc("p", document);
 }
 
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
@@ -2198,6 +2272,9 @@ int main(void)
         T(large_rows_are_read_a_few_at_a_time),
         cmocka_unit_test_setup_teardown(document_larger_than_the_memory, setup_small, teardown),
         T(a_hundred_thousand_ids),
+        cmocka_unit_test_setup_teardown(last_of_one_id_stands, setup_one_id, teardown),
+        cmocka_unit_test_setup_teardown(rows_of_one_id_that_are_no_documents, setup_one_id,
+                                        teardown),
         cmocka_unit_test_setup_teardown(whatever_comes, setup_patient, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -103,7 +103,7 @@ static inline void encode_part(const struct type *t, const struct json *v, struc
     memcpy(b->p + at, &n, 4);
 }
 
-/* The cell of a value; nothing for null. In texts DEL stands for a byte that no UTF-8 has. */
+/* The cell of a value; nothing for null. In texts SUB stands for a byte that no UTF-8 has. */
 static inline void encode(const struct type *t, const struct json *v, struct buf *b)
 {
     struct err err = {0};
@@ -135,7 +135,7 @@ static inline void encode(const struct type *t, const struct json *v, struct buf
         size_t begin = b->len;
         ensure(value_from_text(t, v->text, b, &err));
         for (size_t i = begin; t->kind == TYPE_TEXT && i < b->len; i++)
-            b->p[i] = b->p[i] == 0x7f ? 0xff : b->p[i];
+            b->p[i] = b->p[i] == 0x1a ? 0xff : b->p[i];
     }
     }
 }

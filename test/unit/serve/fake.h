@@ -17,6 +17,7 @@ struct fake {
     pthread_mutex_t lock;
     pthread_cond_t changed;
     bool hold;           /* calls wait until it is false */
+    const char *scans;   /* this type's calls read whole tables, and only they wait; NULL: none */
     int holding;         /* calls that do */
     int errors;          /* calls fail so many times, */
     enum err_kind error; /* with this */
@@ -79,11 +80,11 @@ static bool fake_sync(void *worker, const char *type, const struct json *ids,
     struct fake *f = worker;
     bool ok = true;
 
-    (void)type;
     pthread_mutex_lock(&f->lock);
-    f->holding++;
+    bool waits = !f->scans || strcmp(type, f->scans) == 0;
+    f->holding += waits;
     pthread_cond_broadcast(&f->changed);
-    while (f->hold && cancel_level(f->cancel) == 0) {
+    while (waits && f->hold && cancel_level(f->cancel) == 0) {
         struct timespec until;
         clock_gettime(CLOCK_REALTIME, &until);
         until.tv_nsec += 5000000;
@@ -91,8 +92,8 @@ static bool fake_sync(void *worker, const char *type, const struct json *ids,
         until.tv_nsec %= 1000000000;
         pthread_cond_timedwait(&f->changed, &f->lock, &until);
     }
-    f->holding--;
-    if (f->hold) {
+    f->holding -= waits;
+    if (waits && f->hold) {
         ok = err_set(err, ERR_CANCEL, "stopped on request");
     } else if (f->errors > 0) {
         f->errors--;
@@ -109,6 +110,14 @@ static bool fake_sync(void *worker, const char *type, const struct json *ids,
     json_each (id, ids)
         fake_result(id, &results[i++]);
     return true;
+}
+
+static bool fake_scans(void *worker, const char *type, const struct json *ids)
+{
+    const struct fake *f = worker;
+
+    (void)ids;
+    return f->scans && strcmp(type, f->scans) == 0;
 }
 
 static void fake_hold(struct fake *f, bool hold)
@@ -147,7 +156,11 @@ static void bed_start(struct bed *b, unsigned threads, uint64_t queue_ids)
     struct run_spec spec = {
         .command = "serve", .identity = "serve", .params = "{}", .resumable = true};
     struct work_options o = {
-        .backend = {&b->fake, fake_open, fake_sync, fake_close},
+        .backend = {.ctx = &b->fake,
+                    .open = fake_open,
+                    .sync = fake_sync,
+                    .scans = fake_scans,
+                    .close = fake_close},
         .clock = &b->clock,
         .cancel = &b->cancel,
         .types = bed_types,

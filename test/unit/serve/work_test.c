@@ -250,6 +250,51 @@ static void names_are_given_once(void **state)
     bed_stop(b, 0);
 }
 
+static void end_blocks(struct bed *b, uint64_t no, uint64_t count)
+{
+    AUTO(tx) struct tx *t = tx_new(b->run);
+
+    for (uint64_t i = 0; i < count; i++)
+        tx_block_end(t, no + i);
+    assert_true(journal_commit(t, &b->err));
+}
+
+static void take_call(struct bed *b, uint64_t no)
+{
+    AUTO(tx) struct tx *t = tx_new(b->run);
+
+    tx_block(t, &(struct run_block){.no = no, .ids = 1, .body = slice_str("{}")});
+    tx_call(t, &(struct run_call){.no = no, .parts = 1, .ids = 1});
+    assert_true(journal_commit(t, &b->err));
+}
+
+/* Calls that came together may be journalled in any order; and what is forgotten had a name, too.
+ */
+static void names_of_forgotten_calls(void **state)
+{
+    struct bed *b = *state;
+    struct run_call call;
+    bool found;
+
+    bed_start(b, 1, 100);
+    take_call(b, 2);
+    end_blocks(b, 2, 1);
+    take_call(b, 1);
+    end_blocks(b, 1, 1);
+    assert_true(journal_prune_calls(b->journal, 3600, 0, &b->err));
+    assert_true(journal_call(b->journal, run_id(b->run), 2, &call, &found, &b->err));
+    assert_false(found);
+    work_drain(b->work);
+    work_free(TAKE(b->work));
+    run_abandon(TAKE(b->run));
+    journal_close(TAKE(b->journal));
+    bed_start(b, 1, 100);
+    assert_int_equal(submit(b, "batch", "[\"c\"]", NULL), WORK_TAKEN);
+    assert_int_equal(strtol(strrchr(call_id, '-') + 1, NULL, 10), 3);
+    drained(b);
+    bed_stop(b, 0);
+}
+
 /* A large call is worked on in parts; who waits gets all of them. */
 static void parts(void **state)
 {
@@ -424,6 +469,38 @@ static void stopping(void **state)
     bed_stop(b, 0);
 }
 
+/* What reads a whole table holds one worker, however much of it waits; and is kept as all else. */
+static void one_scan_at_a_time(void **state)
+{
+    struct bed *b = *state;
+    struct ticket *t;
+
+    b->fake.scans = "user";
+    fake_hold(&b->fake, true);
+    bed_start(b, 3, 100);
+    for (int i = 0; i < 4; i++)
+        assert_int_equal(submit(b, "user", "[\"u\"]", i < 3 ? NULL : &t), WORK_TAKEN);
+    fake_await_holding(&b->fake, 1);
+    for (int i = 0; i < 5; i++)
+        drained(b);
+    pthread_mutex_lock(&b->fake.lock);
+    assert_int_equal(b->fake.holding, 1);
+    pthread_mutex_unlock(&b->fake.lock);
+    assert_int_equal(metrics_get(&b->metrics, METRIC_queue_ids), 4);
+    fake_hold(&b->fake, false);
+    assert_non_null(work_wait(b->work, t, 20000));
+    ticket_free(t);
+    assert_int_equal(metrics_get(&b->metrics, METRIC_queue_ids), 0);
+
+    fake_hold(&b->fake, true);
+    for (int i = 0; i < 3; i++)
+        assert_int_equal(submit(b, "user", "[\"u\"]", NULL), WORK_TAKEN);
+    fake_await_holding(&b->fake, 1);
+    drained(b);
+    cancel_fire(&b->cancel, 1);
+    bed_stop(b, 3);
+}
+
 static void killed(void **state)
 {
     struct bed *b = *state;
@@ -520,6 +597,7 @@ int main(void)
         IN_BED(machine_trouble_ends),
         IN_BED(asked_for),
         IN_BED(names_are_given_once),
+        IN_BED(names_of_forgotten_calls),
         IN_BED(parts),
         IN_BED(refusing),
         IN_BED(other_types),
@@ -527,6 +605,7 @@ int main(void)
         IN_BED(a_type_without_mapping_after_a_restart),
         IN_BED(a_defect_is_found),
         IN_BED(stopping),
+        IN_BED(one_scan_at_a_time),
         IN_BED(killed),
         IN_BED(many_at_once),
     };
