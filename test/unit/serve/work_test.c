@@ -490,7 +490,8 @@ static void one_scan_at_a_time(void **state)
     fake_hold(&b->fake, false);
     assert_non_null(work_wait(b->work, t, 20000));
     ticket_free(t);
-    assert_int_equal(metrics_get(&b->metrics, METRIC_queue_ids), 0);
+    while (metrics_get(&b->metrics, METRIC_queue_ids) > 0) /* they come in any order */
+        usleep(1000);
 
     fake_hold(&b->fake, true);
     for (int i = 0; i < 3; i++)
