@@ -16,7 +16,6 @@ enum {
     VAIN_ROWS = 8,    /* for a key; a read of its own costs the server as much as twice as many */
     PROBE_ROWS = 256, /* of a page, while it is not known how many there are */
     SKIPS_MAX = 16,   /* then what is known of the table is old */
-    NAMES = 32,       /* of one statement */
 };
 
 /* Of one of the plan's reads. */
@@ -27,9 +26,6 @@ struct keyed_range {
     size_t row_bytes; /* 0: not known */
     size_t pieces;    /* of the ring, each a read for the server; 0: not known */
     unsigned skips;   /* rounds in a row that it was too much for */
-    char *named;      /* the statement for keys by their names; NULL: not tried yet */
-    bool no_names;    /* nor ever */
-    size_t answer_bytes;
 };
 
 struct wanted {
@@ -54,10 +50,8 @@ struct reading {
 void keyed_forget_ranges(struct keyed *k)
 {
     for (uint16_t i = 0; k->ranges && i < plan_read_count(k->ranges_plan); i++)
-        if (k->ranges[i].rows.text) {
+        if (k->ranges[i].rows.text)
             scan_plan_fini(&k->ranges[i].rows);
-            free(k->ranges[i].named);
-        }
     free(k->ranges);
     k->ranges = NULL;
 }
@@ -78,7 +72,6 @@ static void make_ranges(struct keyed *k)
             continue;
         scan_plan_select(&range->rows, of->schema, of->selects, of->select_count, NULL);
         range->rows.last_is_told = true;
-        range->no_names = of->schema->partition_key_count > 1;
     }
 }
 
@@ -294,123 +287,16 @@ static bool read_range(struct keyed *k, struct reading *r, struct err *err)
     AUTO(scan) struct scan *scan =
         keyed_scan_open(k, &r->range->rows, &task, first_rows(k, r->range, rows), err);
     if (scan) {
+        r->cells = xalloc(r->range->rows.column_count * sizeof *r->cells);
+        r->key = xalloc(r->range->rows.schema->partition_key_count * sizeof *r->key);
         read_pages(k, r, scan, err);
+        free(r->key);
+        free(r->cells);
     } else if (err->kind == ERR_REJECT || err->kind == ERR_USER) { /* not every server takes it */
         refuse(r->range);
         err_clear(err);
     }
     return err->kind == ERR_NONE;
-}
-
-/* ---- by names ----------------------------------------------------------------------------------
- */
-
-struct group {
-    struct reading *r;
-    const struct wanted *list;
-    size_t count;
-    struct slice values[NAMES];
-};
-
-static void name_group(struct group *g, struct reading *r, size_t from, struct read *out)
-{
-    g->r = r;
-    g->list = r->list + from;
-    g->count = r->count - from < NAMES ? r->count - from : NAMES;
-    for (size_t i = 0; i < NAMES; i++) /* the last one fills up */
-        g->values[i] = g->list[i < g->count ? i : g->count - 1].rows->key[0];
-    *out = (struct read){.text = r->range->named,
-                         .values = g->values,
-                         .value_count = NAMES,
-                         .other = r->range->rows.schema,
-                         .who = g};
-}
-
-/* Rows that fill more than a page, or can't be read, are left. */
-static bool take_group(struct keyed *k, struct read *read, const struct page *page,
-                       const struct err *why, struct err *err)
-{
-    struct group *g = read->who;
-
-    (void)why;
-    if (!page || !page->last || k->fetched_full)
-        return true;
-    for (size_t i = 0; i < g->count; i++) /* part of them may have come by a range */
-        fetched_again(g->list[i].rows);
-    if (!take_page(k, g->r, page, err))
-        return false;
-    for (size_t i = 0; i < g->count && !k->fetched_full; i++)
-        fetched_fill(&k->fetched, g->list[i].rows, page->read_at_us, NULL);
-    return true;
-}
-
-/* A server may refuse such a statement, some only when it is run. False: not now, or err. */
-static bool names_work(struct keyed *k, struct reading *r, struct err *err)
-{
-    struct keyed_range *range = r->range;
-    struct group first;
-    struct read read;
-    struct page page;
-
-    if (range->no_names || range->named)
-        return !range->no_names;
-    range->named = scan_plan_named_text(&range->rows, NAMES);
-    name_group(&first, r, 0, &read);
-    struct cql_query q = keyed_query(k, &read);
-    AUTO(cql_pager) struct cql_pager *pager = keyed_pager_open(k, &q, err);
-    bool ok = pager && (cql_pager_next(pager, &page, err) || err->kind == ERR_NONE);
-    if (ok)
-        return true;
-    range->no_names = err->kind == ERR_USER;
-    if (!range->no_names) {
-        free(range->named);
-        range->named = NULL;
-    }
-    if (err->kind == ERR_USER || err->kind == ERR_REJECT || err->kind == ERR_RETRY)
-        err_clear(err);
-    return false;
-}
-
-static bool read_named(struct keyed *k, struct reading *r, struct err *err)
-{
-    size_t count = (r->count + NAMES - 1) / NAMES;
-
-    if (!names_work(k, r, err))
-        return err->kind == ERR_NONE;
-    struct group *groups = xalloc(count * sizeof *groups);
-    struct read *reads = xalloc(count * sizeof *reads);
-    for (size_t i = 0; i < count; i++)
-        name_group(&groups[i], r, i * NAMES, &reads[i]);
-    bool ok = keyed_read_all(k, reads, count, take_group, &r->range->answer_bytes, err);
-    free(reads);
-    free(groups);
-    return ok;
-}
-
-/* ---- both --------------------------------------------------------------------------------------
- */
-
-static bool read_together(struct keyed *k, uint16_t read, struct wanted *list, struct err *err)
-{
-    struct keyed_range *range = &k->ranges[read];
-    struct slice *cells = xalloc(range->rows.column_count * sizeof *cells);
-    struct slice *key = xalloc(range->rows.schema->partition_key_count * sizeof *key);
-    struct reading r = {.range = range, .read = read, .list = list, .cells = cells, .key = key};
-    bool ok = true;
-
-    r.count = list_wanted(k, read, list);
-    if (r.count >= FEWEST_KEYS)
-        ok = read_range(k, &r, err);
-    if (ok && !k->fetched_full) {
-        r = (struct reading){
-            .range = range, .read = read, .list = list, .cells = cells, .key = key};
-        r.count = list_wanted(k, read, list);
-        if (r.count >= FEWEST_KEYS)
-            ok = read_named(k, &r, err);
-    }
-    free(key);
-    free(cells);
-    return ok;
 }
 
 bool keyed_read_ranges(struct keyed *k, struct err *err)
@@ -420,9 +306,14 @@ bool keyed_read_ranges(struct keyed *k, struct err *err)
 
     make_ranges(k);
     list = xalloc((fetched_count(&k->fetched) + 1) * sizeof *list);
-    for (uint16_t i = 0; ok && i < plan_read_count(k->plan) && !k->fetched_full; i++)
-        if (plan_read_at(k->plan, i)->by_partition)
-            ok = read_together(k, i, list, err);
+    for (uint16_t i = 0; ok && i < plan_read_count(k->plan) && !k->fetched_full; i++) {
+        struct reading r = {.range = &k->ranges[i], .read = i, .list = list};
+
+        if (!plan_read_at(k->plan, i)->by_partition)
+            continue;
+        r.count = list_wanted(k, i, list);
+        ok = r.count < FEWEST_KEYS || read_range(k, &r, err);
+    }
     free(list);
     return ok;
 }

@@ -15,25 +15,20 @@ static void add_token_call(struct buf *b, const struct schema *s)
     buf_add_byte(b, ')');
 }
 
-static void add_rows_text(struct buf *b, const struct scan_plan *p)
-{
-    buf_add_str(b, p->partitions_only ? "SELECT DISTINCT " : "SELECT ");
-    for (uint16_t i = 0; i < p->column_count; i++) {
-        if (i)
-            buf_add_byte(b, ',');
-        select_add_text(b, p->schema, p->columns[i]);
-    }
-    buf_add_str(b, " FROM ");
-    schema_add_name(b, p->schema);
-    buf_add_str(b, " WHERE ");
-}
-
 static char *statement_text(const struct scan_plan *p)
 {
     struct buf b;
 
     buf_init(&b, 16 << 20);
-    add_rows_text(&b, p);
+    buf_add_str(&b, p->partitions_only ? "SELECT DISTINCT " : "SELECT ");
+    for (uint16_t i = 0; i < p->column_count; i++) {
+        if (i)
+            buf_add_byte(&b, ',');
+        select_add_text(&b, p->schema, p->columns[i]);
+    }
+    buf_add_str(&b, " FROM ");
+    schema_add_name(&b, p->schema);
+    buf_add_str(&b, " WHERE ");
     add_token_call(&b, p->schema);
     buf_add_str(&b, " > ? AND ");
     add_token_call(&b, p->schema);
@@ -184,22 +179,6 @@ static bool try_statement(struct scan_plan *p, struct cql_session *s, bool *take
     if (*taken || (err->kind != ERR_USER && err->kind != ERR_REJECT))
         return *taken;
     return true;
-}
-
-char *scan_plan_named_text(const struct scan_plan *p, unsigned keys)
-{
-    struct buf b;
-
-    ensure(p->schema->partition_key_count == 1 && !p->where);
-    buf_init(&b, 16 << 20);
-    add_rows_text(&b, p);
-    schema_add_quoted(&b, p->schema->columns[0].name);
-    for (unsigned i = 0; i < keys; i++)
-        buf_add_str(&b, i ? ",?" : " IN (?");
-    buf_add_byte(&b, ')');
-    char *text = xstrdup(buf_cstr(&b));
-    buf_fini(&b);
-    return text;
 }
 
 bool scan_plan_ask(struct scan_plan *p, struct cql_session *s, struct err *err)

@@ -58,9 +58,6 @@ void scan_plan_init(struct scan_plan *p, const struct schema *schema, const uint
  * columns are added. */
 void scan_plan_select(struct scan_plan *p, const struct schema *schema,
                       const struct select *columns, uint16_t count, const struct where *where);
-/* A statement for the same rows of so many partition keys, by their names: for tables with a
- * partition key of one column, without conditions. To be freed. */
-char *scan_plan_named_text(const struct scan_plan *p, unsigned keys);
 /*
  * Asks the server, once, which conditions it takes beside the range: all, else one by one. The
  * statement is prepared, and runs over next to nothing. Does nothing where there is no condition.

@@ -18,7 +18,6 @@
 #include "engine/keyed.h"
 #include "http/client.h"
 
-#define NAMED "\" IN (?" /* partitions; rows of one are ) IN (( */
 enum { ROWS = 12000, PARENTS = 2000, TICKETS = 64 };
 
 static int64_t now_us;
@@ -226,8 +225,7 @@ bool http_call(struct http_client *c, const struct http_request *r, struct http_
 
 /* ---- cql */
 
-static unsigned ranges[TABLES], singles[TABLES], named[TABLES]; /* pages of them */
-static bool no_names; /* the server takes no statement that names partitions */
+static unsigned ranges[TABLES], singles[TABLES]; /* pages of them */
 static enum err_kind (*fault)(enum table t, bool range, const char *key);
 static bool refuse_ranges, changed;
 static unsigned refused;
@@ -238,8 +236,7 @@ struct asked {
     bool open, range, whole, ended;
     enum table table;
     int64_t after, to;
-    char keys[32][12];
-    int key_count; /* more than one: by names */
+    char key[12];
     uint32_t page_rows;
     size_t next; /* of rows[] */
     struct buf bytes;
@@ -297,15 +294,7 @@ static void ask(struct asked *t, const struct cql_query *q)
         t->to = (int64_t)load_u64(q->values[1].p);
         return;
     }
-    t->key_count = strstr(q->text, NAMED) ? q->value_count : 1;
-    for (int i = 0; i < t->key_count; i++)
-        snprintf(t->keys[i], sizeof t->keys[i], "%.*s", (int)q->values[i].n,
-                 (const char *)q->values[i].p);
-}
-
-static bool is_named(const struct asked *t)
-{
-    return t->key_count > 1;
+    snprintf(t->key, sizeof t->key, "%.*s", (int)q->values[0].n, (const char *)q->values[0].p);
 }
 
 static void forget(struct asked *t)
@@ -337,10 +326,7 @@ static const struct columns *shape_of(const struct asked *t)
 {
     if (t->table == PARENT)
         return &shapes[wide];
-    return &shapes[(changed && t->table == CHILD ? 6
-                    : t->table == CHILD          ? 2
-                                                 : 4) +
-                   (t->range || is_named(t))];
+    return &shapes[(changed && t->table == CHILD ? 6 : t->table == CHILD ? 2 : 4) + t->range];
 }
 
 static void add_row(struct asked *t, const struct row *r)
@@ -350,31 +336,25 @@ static void add_row(struct asked *t, const struct row *r)
     if (t->table == CHILD || (t->table == PARENT && wide))
         add_cell(t, r->c);
     add_cell(t, r->v);
-    if (t->table != PARENT && (t->range || is_named(t)))
+    if (t->table != PARENT && t->range)
         add_cell(t, r->p);
 }
 
 static bool wants(const struct asked *t, const struct row *r)
 {
     int64_t token = number_of(r->p);
-    bool is_key = false;
 
-    for (int i = 0; i < t->key_count; i++)
-        is_key = is_key || !strcmp(r->p, t->keys[i]);
-    return r->table == t->table && (t->range ? token > t->after && token <= t->to : is_key);
+    return r->table == t->table &&
+           (t->range ? token > t->after && token <= t->to : !strcmp(r->p, t->key));
 }
-
-static enum err_kind (*named_fault)(const struct asked *t);
 
 static bool page_of(struct asked *t, struct page *page, struct err *err)
 {
-    enum err_kind f = fault ? fault(t->table, t->range, t->keys[0]) : ERR_NONE;
+    enum err_kind f = fault ? fault(t->table, t->range, t->key) : ERR_NONE;
 
-    if (named_fault && is_named(t))
-        f = named_fault(t);
     if (f != ERR_NONE)
         return err_set(err, f, "no answer");
-    (t->range ? ranges : is_named(t) ? named : singles)[t->table]++;
+    (t->range ? ranges : singles)[t->table]++;
     *page = (struct page){.columns = shape_of(t), .last = true, .read_at_us = ++read_at_us};
     buf_reset(&t->bytes);
     for (; t->next < row_count; t->next++) {
@@ -431,10 +411,6 @@ struct cql_pager *cql_pager_open(struct cql_session *s, const struct cql_query *
     if (lost_opens) {
         lost_opens--;
         err_set(err, ERR_RETRY, "connection reset");
-        return NULL;
-    }
-    if (no_names && strstr(q->text, NAMED)) {
-        err_set(err, ERR_USER, "no such thing here");
         return NULL;
     }
     if (refuse_ranges && strstr(q->text, "\"child\"") && strstr(q->text, "token(")) {
@@ -563,10 +539,7 @@ static int setup(void **state)
     row_count = doc_count = memory_bytes = 0;
     memset(ranges, 0, sizeof ranges);
     memset(singles, 0, sizeof singles);
-    memset(named, 0, sizeof named);
-    no_names = true;
     fault = NULL;
-    named_fault = NULL;
     refuse_ranges = changed = false;
     refused = lost_opens = 0;
     ring_pieces = 1;
@@ -813,102 +786,6 @@ static void ids_read_a_large_table_by_keys(void **state)
     assert_int_equal(singles[NAME], 0);
 }
 
-/* ---- what comes by names */
-
-/* Of 100 parents of ids, between whose children others stand. */
-static void crowd(int parents)
-{
-    family_with_names(parents);
-    for (int i = 1; i <= parents; i++)
-        for (int n = 0; n < 30; n++)
-            add_number(CHILD, 10 * i + 1 + n % 9, n, -1);
-    no_names = false;
-}
-
-static void keys_far_from_each_other_are_named(void **state)
-{
-    (void)state;
-    crowd(100);
-    by_ids();
-    assert_int_equal(singles[CHILD], 0);
-    assert_int_equal(named[CHILD], 1 + 4); /* whether the server takes it; then by 32 */
-    by_ids();
-    assert_int_equal(singles[CHILD], 0);
-    assert_int_equal(named[CHILD], 1 + 4 + 4);
-}
-
-static void a_scan_names_them_too(void **state)
-{
-    (void)state;
-    crowd(200);
-    scan();
-    scan();
-    expect_all();
-    assert_true(named[CHILD] > 0);
-    assert_int_equal(singles[CHILD], 0);
-}
-
-static void a_group_of_more_than_a_page_is_read_by_keys(void **state)
-{
-    (void)state;
-    crowd(100);
-    for (int n = 2; n < 700; n++)
-        add_number(CHILD, 500, n, -1);
-    by_ids();
-    assert_int_equal(singles[CHILD], 32 + 2); /* one of them again, page by page */
-}
-
-static enum err_kind has_500(const struct asked *t)
-{
-    for (int i = 0; i < t->key_count; i++)
-        if (!strcmp(t->keys[i], "500"))
-            return ERR_REJECT;
-    return ERR_NONE;
-}
-
-static void a_group_that_can_not_be_read_is_read_by_keys(void **state)
-{
-    (void)state;
-    crowd(100);
-    named_fault = has_500;
-    by_ids();
-    assert_int_equal(singles[CHILD], 32);
-}
-
-static unsigned groups_asked;
-static enum err_kind every_third(const struct asked *t)
-{
-    (void)t;
-    return ++groups_asked % 3 == 1 ? ERR_RETRY : ERR_NONE;
-}
-
-static void a_lost_group_is_asked_for_again(void **state)
-{
-    (void)state;
-    crowd(100);
-    groups_asked = 0;
-    named_fault = every_third;
-    by_ids();
-    by_ids();
-    assert_true(named[CHILD] > 4);
-}
-
-static enum err_kind refused_when_run(const struct asked *t)
-{
-    (void)t;
-    return ERR_USER;
-}
-
-static void a_server_may_refuse_names_when_they_are_run(void **state)
-{
-    (void)state;
-    crowd(100);
-    named_fault = refused_when_run;
-    by_ids();
-    by_ids();
-    assert_int_equal(singles[CHILD], 200);
-}
-
 static void ids_read_by_keys_in_a_ring_of_many_parts(void **state)
 {
     (void)state;
@@ -1118,12 +995,6 @@ int main(void)
         T(ids_read_a_small_table_by_a_range),
         T(ids_read_a_large_table_by_keys),
         T(ids_read_by_keys_in_a_ring_of_many_parts),
-        T(keys_far_from_each_other_are_named),
-        T(a_scan_names_them_too),
-        T(a_group_of_more_than_a_page_is_read_by_keys),
-        T(a_group_that_can_not_be_read_is_read_by_keys),
-        T(a_lost_group_is_asked_for_again),
-        T(a_server_may_refuse_names_when_they_are_run),
         T(a_crowded_table_is_read_by_keys),
         T(names_of_a_large_table_come_by_themselves),
         T(a_ring_of_many_parts_is_not_crossed),
