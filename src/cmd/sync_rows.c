@@ -198,8 +198,10 @@ static bool rows_to_file(struct sync *s, const struct document *d, int *exit_cod
     bool ok = file && copy_rows(s, d, file, &counts, err);
     *exit_code = copy_verdict(&counts, err);
     bool over = !ok && (file ? end_for_good(s, d, err) : !ours && err->kind == ERR_USER);
-    struct err ended = over ? (struct err){0} : *err;
+    struct err ended = *err;
 
+    if (over)
+        err_clear(&ended);
     buf_init(&text, 64 << 10);
     buf_init(&json, 64 << 10);
     copy_json(&json, run_id(s->run), to, &counts, *exit_code);
