@@ -22,7 +22,7 @@
 #include "engine/keyed.h"
 #include "http/client.h"
 
-enum { KEYS = 6, ORGS = 5, CHILDREN = 5, TICKETS = 64, SECOND = 1000000, RUNS = 1500 };
+enum { KEYS = 6, ORGS = 5, CHILDREN = 5, TICKETS = 64, SECOND = 1000000, RUNS = 300 };
 enum { PARTITIONS = KEYS + 4 }; /* of child: some have no thing */
 
 static int64_t now_us;
