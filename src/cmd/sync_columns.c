@@ -53,7 +53,7 @@ static bool is_lost(const struct schema *s, uint16_t column, const struct schema
     if (is && !strcmp(is->type_text, was->type_text))
         return false;
     AUTO_STR char *table = xsprintf("%s.%s", s->keyspace, s->table);
-    LOG(LOG_WARN, "column_dropped", F_STR("table", table), F_STR("column", was->name),
+    LOG(LOG_WARN, "column_dropped", F_STR("column", was->name), F_STR("table", table),
         F_STR("text", "documents that were made with it have to be made anew, all of them"));
     return true;
 }

@@ -91,7 +91,7 @@ def test_between_two_runs(sync, ring, elastic, mapping):
 
 def test_one_that_the_mapping_names(sync, ring):
     drop_at(ring, "teams", 0, "name")
-    says(sync(CHILDREN, "read_time", *QUICK), r"column_dropped table=shop.teams column=name", r"mapping\.yaml:5:.*\bname\b", code=2)
+    says(sync(CHILDREN, "read_time", *QUICK), r"column_dropped column=name table=shop.teams", r"mapping\.yaml:5:.*\bname\b", code=2)
 
 
 # --- a file ----------------------------------------------------------------------------------------------

@@ -49,7 +49,7 @@ def test_rows_to_a_file_through_a_storm(program, between, table, tmp_path, seed)
 def test_rows_to_an_index_through_storms_on_both_sides(program, between, elastic, index, table, seed):
     elastic.create(index, {"dynamic": "false", "properties": {"id": {"type": "integer"}}}, {"gc_deletes": "1h"})
     slow = Fault(bytes_per_s=300e3)
-    with Storm([between.cassandra, between.elastic], seed, calm_s=(0.1, 0.6), fault_s=(0.05, 0.4), base=slow) as storm:
+    with Storm([between.cassandra, between.elastic], seed, calm_s=(0.5, 0.9), fault_s=(0.05, 0.4), base=slow) as storm:
         result = program.run("sync", table, "--index", index, "--json", *between.cassandra_args, *between.elastic_args, timeout=300)
     assert result.code == 0, (result, storm.log)
     counts = json.loads(result.out)
