@@ -7,23 +7,23 @@
 
 enum { LOOKS = 4, LOOK_AGAIN_MS = 500 };
 
-static void add_column(struct buf *out, const struct schema *s, uint16_t column)
+static void add_columns(struct buf *out, const struct schema *s, const struct select *list,
+                        uint16_t count)
 {
-    buf_printf(out, "column=%s %s\n", s->columns[column].name, s->columns[column].type_text);
+    for (uint16_t i = 0; i < count; i++) {
+        const struct schema_column *c = &s->columns[list[i].column];
+        buf_printf(out, "column=%s %s\n", c->name, c->type_text);
+    }
 }
 
 void sync_columns_identity(const struct document *d, struct buf *out)
 {
-    const uint16_t *columns = plan_columns(d->plan);
-
-    for (uint16_t i = 0; i < plan_column_count(d->plan); i++)
-        add_column(out, d->schema, columns[i]);
+    add_columns(out, d->schema, plan_selects(d->plan), plan_column_count(d->plan));
     for (uint16_t i = 0; i < plan_read_count(d->plan); i++) {
         const struct plan_read *r = plan_read_at(d->plan, i);
 
         buf_printf(out, "read=%s\n", r->text);
-        for (uint16_t k = 0; k < r->select_count; k++)
-            add_column(out, r->schema, r->selects[k].column);
+        add_columns(out, r->schema, r->selects, r->select_count);
     }
 }
 
@@ -58,34 +58,28 @@ static bool is_lost(const struct schema *s, uint16_t column, const struct schema
     return true;
 }
 
-static bool lost_of_table(const struct document *d, struct cql_cluster *cluster)
+/* Any of them; also false while the table's schema can't be had. */
+static bool any_lost(const struct schema *s, const struct select *list, uint16_t count,
+                     struct cql_cluster *cluster)
 {
-    const uint16_t *columns = plan_columns(d->plan);
-    AUTO(schema) struct schema *now = load(d->schema, cluster);
+    AUTO(schema) struct schema *now = load(s, cluster);
 
-    for (uint16_t i = 0; now && i < plan_column_count(d->plan); i++)
-        if (is_lost(d->schema, columns[i], now))
-            return true;
-    return false;
-}
-
-static bool lost_of_read(const struct plan_read *r, struct cql_cluster *cluster)
-{
-    AUTO(schema) struct schema *now = load(r->schema, cluster);
-
-    for (uint16_t i = 0; now && i < r->select_count; i++)
-        if (is_lost(r->schema, r->selects[i].column, now))
+    for (uint16_t i = 0; now && i < count; i++)
+        if (is_lost(s, list[i].column, now))
             return true;
     return false;
 }
 
 static bool lost(const struct document *d, struct cql_cluster *cluster)
 {
-    if (lost_of_table(d, cluster))
+    if (any_lost(d->schema, plan_selects(d->plan), plan_column_count(d->plan), cluster))
         return true;
-    for (uint16_t i = 0; i < plan_read_count(d->plan); i++)
-        if (lost_of_read(plan_read_at(d->plan, i), cluster))
+    for (uint16_t i = 0; i < plan_read_count(d->plan); i++) {
+        const struct plan_read *r = plan_read_at(d->plan, i);
+
+        if (any_lost(r->schema, r->selects, r->select_count, cluster))
             return true;
+    }
     return false;
 }
 
