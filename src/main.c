@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/mem.h"
 #include "base/text.h"
 #include "cmd/command.h"
 
@@ -31,6 +32,7 @@ int main(int argc, char **argv)
      * library's own buffer is small, whatever size is asked for. */
     static char stdout_buffer[256 << 10];
     setvbuf(stdout, stdout_buffer, _IOFBF, sizeof stdout_buffer);
+    mem_setup();
 
     if (argc < 2) {
         fputs("cass2es: a command is missing; see cass2es --help\n", stderr);

@@ -12,6 +12,7 @@ TEST_SECONDS = 120
 
 def pytest_addoption(parser):
     parser.addoption("--long", action="store_true", help="also the tests marked long")
+    parser.addoption("--part", default="1/1", help="K/N: every Nth test, from the Kth on")
 
 
 def pytest_configure(config):
@@ -19,6 +20,8 @@ def pytest_configure(config):
 
 
 def pytest_collection_modifyitems(config, items):
+    part, parts = map(int, config.getoption("--part").split("/"))
+    items[:] = items[part - 1::parts]
     if config.getoption("--long"):
         return
     for item in items:

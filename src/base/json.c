@@ -210,6 +210,11 @@ const struct json *json_get(const struct json *of, const char *key)
     return found;
 }
 
+bool json_i64(const struct json *v, int64_t *out)
+{
+    return v && v->kind == JSON_NUMBER && text_to_i64(v->text, 0, INT64_MAX, out);
+}
+
 struct slice json_get_string(const struct json *of, const char *key)
 {
     const struct json *v = json_get(of, key);

@@ -35,6 +35,8 @@ const struct json *json_parse(struct slice text, struct arena *mem, struct err *
 /* The member's value, or NULL; also NULL when `of` is NULL or no object. The last of repeated keys.
  */
 const struct json *json_get(const struct json *of, const char *key);
+/* False: not a whole number from 0 on; *out stays as it is. v may be NULL. */
+bool json_i64(const struct json *v, int64_t *out);
 /* json_get when it is a string, else a null slice. */
 struct slice json_get_string(const struct json *of, const char *key);
 /* Compact text. */

@@ -4,6 +4,9 @@
 #pragma once
 #include <stddef.h>
 
+/* What is large goes back to the system as soon as it is freed. By itself the C library keeps what
+ * has been as large before, for each thread. Before there are threads. */
+void mem_setup(void);
 /* For small bookkeeping: stops the program (exit 4) when memory is out. Zeroed. */
 void *xalloc(size_t bytes);
 void *xrealloc(void *old, size_t bytes);

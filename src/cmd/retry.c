@@ -415,31 +415,23 @@ static bool work_rounds(struct round *r, struct err *err)
     }
 }
 
-static uint64_t number(const struct json *of, const char *name)
-{
-    const struct json *v = json_get(of, name);
-    int64_t n = 0;
-
-    if (v && v->kind == JSON_NUMBER)
-        text_to_i64(v->text, 0, INT64_MAX, &n);
-    return (uint64_t)n;
-}
-
 /* What the run deleted counts here, too: a retry is no second allowance, except for who asks for
  * what the brake left. */
 static void open_brake(struct again *a)
 {
     bool asked = a->now->failures.reason && strcmp(a->now->failures.reason, BRAKE_REASON) == 0;
+    int64_t ids = 0, deleted = 0;
     struct arena mem;
     struct err none = {0};
 
     arena_init(&mem, 16 << 20);
     const struct json *summary = json_parse(slice_str(a->run->summary), &mem, &none);
-    uint64_t ids = number(summary, "ids");
+    json_i64(json_get(summary, "ids"), &ids);
+    json_i64(json_get(summary, "deleted"), &deleted);
     a->brake =
         brake_new(&(struct brake_options){.clock = &a->ctx->clock,
-                                          .ids = ids > a->ids ? ids : a->ids,
-                                          .missing = asked ? 0 : number(summary, "deleted")});
+                                          .ids = (uint64_t)ids > a->ids ? (uint64_t)ids : a->ids,
+                                          .missing = asked ? 0 : (uint64_t)deleted});
     arena_fini(&mem);
 }
 

@@ -104,6 +104,8 @@ static bool run_ids(struct index_ids *x, struct job_counts *counts, struct err *
     pause_init(&pause, plan_index(d->doc.plan), o.clock);
     struct job *job = job_start(&o, err);
     bool ok = job && sync_watch_job(d->s, job, counts, err);
+    if (ok)
+        pause_done(&pause);
     pause_fini(&pause);
     return ok;
 }

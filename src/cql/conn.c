@@ -82,6 +82,14 @@ bool conn_used(const struct conn *c)
     return c->used;
 }
 
+void conn_trim(struct conn *c)
+{
+    if (c->in.len == 0)
+        buf_fini(&c->in);
+    if (c->out.len == 0)
+        buf_fini(&c->out);
+}
+
 struct buf *conn_out(struct conn *c)
 {
     return &c->requests;

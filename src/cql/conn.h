@@ -73,6 +73,9 @@ unsigned conn_waiting(const struct conn *c);
 /* Has answered a request since it was opened: if it breaks, it may just have been idle too long. */
 bool conn_used(const struct conn *c);
 
+/* Gives back buffers that are empty. */
+void conn_trim(struct conn *c);
+
 /* Gives the call a stream id and T; then write the message into conn_out() with call->stream. Waits
  * for an answer to come when all ids are taken. False with err: broken, timed out, cancelled. */
 bool conn_begin(struct conn *c, struct call *call, struct err *err);

@@ -151,3 +151,11 @@ void cql_pager_set_prefetch(struct cql_pager *p, bool on)
 {
     p->prefetch = on;
 }
+
+void cql_pager_trim(struct cql_pager *p)
+{
+    buf_fini(&p->page);
+    if (p->request.call.state == CALL_IDLE)
+        buf_fini(&p->request.call.bytes);
+    cql_session_trim(p->session);
+}

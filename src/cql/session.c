@@ -55,6 +55,9 @@ void cql_session_trim(struct cql_session *s)
 {
     for (size_t i = 0; i < sizeof s->spare / sizeof *s->spare; i++)
         buf_fini(&s->spare[i]);
+    for (struct link *l = s->links; l; l = l->next)
+        if (l->conn)
+            conn_trim(l->conn);
 }
 
 void session_look_at_topology(struct cql_session *s)

@@ -26,6 +26,7 @@ struct copy {
     struct scan_plan plan;
     struct tasks *tasks;
     struct quota quota;
+    struct room room;
     uint64_t before;
     atomic_uint_fast64_t rows;
     atomic_uint_fast64_t failed;
@@ -228,6 +229,11 @@ static uint32_t page_bytes(const struct copy *c)
                                                : bytes);
 }
 
+static void trim(void *ctx)
+{
+    buf_fini(&((struct copier *)ctx)->lines);
+}
+
 static bool copy_work(void *ctx, struct err *err)
 {
     struct copy *c = ctx;
@@ -241,6 +247,9 @@ static bool copy_work(void *ctx, struct err *err)
         .clock = c->o.clock,
         .retry_budget_ms = c->o.retry_budget_ms,
         .page_bytes = page_bytes(c),
+        .room = &c->room,
+        .share_bytes = c->o.memory_bytes / c->o.workers,
+        .trim = trim,
         .take_page = take_page,
         .range_cut = range_cut,
         .range_failed = range_failed,
@@ -298,6 +307,7 @@ struct copy *copy_start(const struct copy_options *o, struct err *err)
         return NULL;
     }
     crew_init(&c->crew, o->cancel, NULL, NULL);
+    room_init(&c->room, o->memory_bytes / 2, o->cancel);
     for (unsigned i = 0; i < o->workers; i++)
         crew_add(&c->crew, copy_work, c);
     return c;
@@ -354,6 +364,7 @@ bool copy_finish(struct copy *c, struct copy_counts *counts, struct err *err)
     scan_plan_fini(&c->plan);
     crew_fini(&c->crew);
     quota_fini(&c->quota);
+    room_fini(&c->room);
     free(c);
     return err->kind == ERR_NONE;
 }

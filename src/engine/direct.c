@@ -319,7 +319,7 @@ static uint32_t most_rows(const struct direct_options *o)
 bool direct_work(struct direct_worker *w,
                  bool (*take_page)(void *ctx, const struct scan_task *task,
                                    const struct scan_page *page, struct err *err),
-                 struct err *err)
+                 void (*trim)(void *ctx), struct err *err)
 {
     struct direct *d = w->direct;
     struct worker reader = {
@@ -331,6 +331,9 @@ bool direct_work(struct direct_worker *w,
         .clock = d->o.clock,
         .retry_budget_ms = d->o.retry_budget_ms,
         .page_bytes = page_bytes(d),
+        .room = trim ? &d->room : NULL,
+        .share_bytes = d->o.memory_bytes / d->o.workers,
+        .trim = trim,
         .take_page = take_page,
         .range_cut = range_cut,
         .range_failed = range_failed,
@@ -460,6 +463,8 @@ bool direct_finish(struct direct *d, struct direct_counts *counts, struct err *e
     crew_join(&d->crew, err);
     if (!counts_read(d->o.run, direct_count_list, counts, &count_err) && err->kind == ERR_NONE)
         *err = count_err;
+    if (err->kind == ERR_NONE)
+        pause_done(&d->pause);
     tasks_free(d->tasks);
     scan_plan_fini(&d->scan);
     crew_fini(&d->crew);

@@ -60,7 +60,7 @@ bool direct_scan_keys(void *ctx, struct err *err)
 {
     struct direct *d = ctx;
     struct key_scanner s = {.cells = xalloc(d->scan.column_count * sizeof *s.cells)};
-    bool ok = direct_worker_open(&s.w, d, err) && direct_work(&s.w, take_page, err);
+    bool ok = direct_worker_open(&s.w, d, err) && direct_work(&s.w, take_page, NULL, err);
 
     direct_worker_close(&s.w);
     free(s.cells);

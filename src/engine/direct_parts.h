@@ -75,11 +75,12 @@ bool direct_scan_keys(void *ctx, struct err *err);
 /* The worker's connections and buffers; close in every case. */
 bool direct_worker_open(struct direct_worker *w, struct direct *d, struct err *err);
 void direct_worker_close(struct direct_worker *w);
-/* The worker's loop; see engine/worker.h. take_page's ctx is w. */
+/* The worker's loop; see engine/worker.h. Their ctx is w. trim: NULL when rows are not read in
+ * pages (the table's room is keyed's). */
 bool direct_work(struct direct_worker *w,
                  bool (*take_page)(void *ctx, const struct scan_task *task,
                                    const struct scan_page *page, struct err *err),
-                 struct err *err);
+                 void (*trim)(void *ctx), struct err *err);
 
 /* A document of the page that is read and written by itself, with a T of its own. */
 bool direct_add_single(struct direct_worker *w, enum keyed_task task, const struct slice *key,

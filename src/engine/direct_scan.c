@@ -444,6 +444,14 @@ static bool take_page(void *ctx, const struct scan_task *task, const struct scan
     return false;
 }
 
+static void trim(void *ctx)
+{
+    struct scanner *s = ctx;
+
+    elastic_bulk_trim(&s->bulk);
+    elastic_trim(s->w.elastic);
+}
+
 bool direct_scan_rows(void *ctx, struct err *err)
 {
     struct direct *d = ctx;
@@ -458,7 +466,7 @@ bool direct_scan_rows(void *ctx, struct err *err)
     plan_work_init(&s.work, d->o.memory_bytes / 2);
     s.bulk.lean = true;
     s.cells = xalloc(d->scan.column_count * sizeof *s.cells);
-    bool ok = direct_worker_open(&s.w, d, err) && direct_work(&s.w, take_page, err);
+    bool ok = direct_worker_open(&s.w, d, err) && direct_work(&s.w, take_page, trim, err);
     direct_worker_close(&s.w);
     elastic_bulk_fini(&s.bulk);
     plan_work_fini(&s.work);

@@ -237,9 +237,9 @@ static bool read_tokens(struct keyed *k, const struct interval *in, struct err *
     struct scan_task task = {
         .range = {.start = before, .end = k->round[in->to - 1].token, .node = -1},
         .done_to = before};
-    AUTO(scan) struct scan *scan =
-        keyed_scan_open(k, in->state == DOC_LOOK ? &k->interval_rows : &k->interval_keys, &task,
-                        page_rows_of(k, in), err);
+    AUTO(scan) struct scan *scan = keyed_scan_open(
+        k, k->session, in->state == DOC_LOOK ? &k->interval_rows : &k->interval_keys, &task,
+        (uint32_t)keyed_round_aim(k), page_rows_of(k, in), err);
     size_t cursor = in->from;
     struct scan_page page = {0};
 

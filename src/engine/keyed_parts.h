@@ -193,9 +193,10 @@ bool keyed_read_all(struct keyed *k, struct read *reads, size_t count, read_take
 void keyed_note_answer(size_t *lately, size_t bytes);
 /* As cql_pager_open(), but a server that is away is waited for: never ERR_RETRY. */
 struct cql_pager *keyed_pager_open(struct keyed *k, const struct cql_query *q, struct err *err);
-/* The same of scan_open(), of the whole task, page by page of a round's size. */
-struct scan *keyed_scan_open(struct keyed *k, const struct scan_plan *rows,
-                             const struct scan_task *task, uint32_t first_rows, struct err *err);
+/* The same of scan_open(), of the whole task. */
+struct scan *keyed_scan_open(struct keyed *k, struct cql_session *session,
+                             const struct scan_plan *rows, const struct scan_task *task,
+                             uint32_t page_bytes, uint32_t first_rows, struct err *err);
 /* Every element that is not bad or a duplicate becomes documents, worked off block by block. */
 bool keyed_elements(struct keyed *k, const struct json *ids, struct map *elements, struct err *err);
 /* The same of elements whose plan_query scans: one scan for all. `is_wanted` says which. */

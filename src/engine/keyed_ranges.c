@@ -285,7 +285,8 @@ static bool read_range(struct keyed *k, struct reading *r, struct err *err)
     if (!pays(k, r, &rows))
         return true;
     AUTO(scan) struct scan *scan =
-        keyed_scan_open(k, &r->range->rows, &task, first_rows(k, r->range, rows), err);
+        keyed_scan_open(k, k->session, &r->range->rows, &task, (uint32_t)keyed_round_aim(k),
+                        first_rows(k, r->range, rows), err);
     if (scan) {
         r->cells = xalloc(r->range->rows.column_count * sizeof *r->cells);
         r->key = xalloc(r->range->rows.schema->partition_key_count * sizeof *r->key);

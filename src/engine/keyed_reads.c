@@ -161,13 +161,14 @@ struct cql_pager *keyed_pager_open(struct keyed *k, const struct cql_query *q, s
     return pager;
 }
 
-struct scan *keyed_scan_open(struct keyed *k, const struct scan_plan *rows,
-                             const struct scan_task *task, uint32_t first_rows, struct err *err)
+struct scan *keyed_scan_open(struct keyed *k, struct cql_session *session,
+                             const struct scan_plan *rows, const struct scan_task *task,
+                             uint32_t page_bytes, uint32_t first_rows, struct err *err)
 {
     struct scan *scan = NULL;
 
     do {
-        scan = scan_open(k->session, rows, task, (uint32_t)keyed_round_aim(k), first_rows, 0, err);
+        scan = scan_open(session, rows, task, page_bytes, first_rows, 0, err);
     } while (!scan && keyed_wait(k, "read_retry", 0, err));
     return scan;
 }

@@ -159,7 +159,7 @@ static void fail_range(struct search *s, const struct err *why)
 static bool read_range(struct search *s, struct cql_session *session, const struct scan_plan *plan,
                        const struct scan_task *task, struct err *err)
 {
-    AUTO(scan) struct scan *scan = scan_open(session, plan, task, PAGE_BYTES, 0, 0, err);
+    AUTO(scan) struct scan *scan = keyed_scan_open(s->k, session, plan, task, PAGE_BYTES, 0, err);
     struct scan_page page;
 
     if (!scan)

@@ -64,6 +64,14 @@ bool pause_look(struct pause *p, struct elastic *e)
     return on;
 }
 
+/* Under `asking`, or when nobody else is left. */
+static void end(struct pause *p)
+{
+    atomic_store(&p->on, false);
+    LOG(LOG_WARN, "goes_on", F_STR("index", p->index),
+        F_INT("paused_ms", clock_mono_ms(p->clock) - p->since_ms));
+}
+
 /* Some shards may well take writes while another is nowhere. */
 void pause_pass(struct pause *p, struct elastic *e)
 {
@@ -73,13 +81,15 @@ void pause_pass(struct pause *p, struct elastic *e)
         return;
     if (!lock_asking(p))
         return;
-    bool over = atomic_load(&p->on) && ask(p, e, &state) && !state.pause;
-    if (over) {
-        atomic_store(&p->on, false);
-        LOG(LOG_WARN, "goes_on", F_STR("index", p->index),
-            F_INT("paused_ms", clock_mono_ms(p->clock) - p->since_ms));
-    }
+    if (atomic_load(&p->on) && ask(p, e, &state) && !state.pause)
+        end(p);
     pthread_mutex_unlock(&p->asking);
+}
+
+void pause_done(struct pause *p)
+{
+    if (atomic_load(&p->on))
+        end(p);
 }
 
 bool pause_is_on(struct pause *p)

@@ -8,35 +8,50 @@ struct reading {
     struct worker *w;
     struct cql_session *session;
     struct retry retry;
-    uint32_t row_bytes; /* seen in the last range; 0: nothing seen */
-    uint32_t most_rows; /* likewise */
-    unsigned splits;    /* of the task at hand */
-    bool taking;        /* what failed was the owner's part */
+    uint32_t row_bytes;    /* seen in the last range; 0: nothing seen */
+    uint32_t most_rows;    /* likewise */
+    unsigned splits;       /* of the task at hand */
+    bool taking;           /* what failed was the owner's part */
+    bool alone;            /* the page at hand has taken its room */
+    struct scan_page page; /* at hand: the scan looks at it as well */
 };
 
 /* One partition in the way takes at most 64 cuts to be alone; a server that refuses everything is
  * not asked for ever. */
-enum { MAX_SPLITS = 200, STATE_MAX_BYTES = 1 << 20 };
+enum {
+    MAX_SPLITS = 200,
+    STATE_MAX_BYTES = 1 << 20,
+    ROOM_COPIES = 4 /* of a large row: the answer and the body, each of which grows by doubling */
+};
+
+/* 0: nothing is known. */
+static uint64_t row_bytes(const struct reading *r)
+{
+    return r->row_bytes ? r->row_bytes : tasks_mean_partition_bytes(r->w->tasks);
+}
 
 static uint32_t first_page_rows(const struct reading *r)
 {
-    uint64_t row_bytes = r->row_bytes;
-
-    if (!row_bytes && r->w->first_rows)
+    if (!r->row_bytes && r->w->first_rows)
         return r->w->first_rows;
-    if (!row_bytes)
-        row_bytes = tasks_mean_partition_bytes(r->w->tasks);
-    return row_bytes ? (uint32_t)(r->w->page_bytes / row_bytes + 1) : 0;
+    uint64_t bytes = row_bytes(r);
+    if (!bytes)
+        return r->w->room ? 1 : 0;
+    return (uint32_t)(r->w->page_bytes / bytes + 1);
 }
 
 /* The next page, or the first after opening. False with ERR_NONE at the end of the range. */
 static bool next_page(struct reading *r, struct scan **scan, const struct scan_task *task,
                       struct scan_page *page, struct err *err)
 {
-    if (!*scan)
+    if (!*scan) {
         *scan = scan_open(r->session, r->w->plan, task, r->w->page_bytes, first_page_rows(r),
                           r->most_rows, err);
-    return *scan && scan_next(*scan, page, err);
+        if (!*scan)
+            return false;
+        scan_set_alone(*scan, r->alone);
+    }
+    return scan_next(*scan, page, err);
 }
 
 /* Waits before another try of what failed; false when that is of no use. */
@@ -95,26 +110,72 @@ static bool has_enough(const struct reading *r)
     return r->w->quota && quota_ended(r->w->quota);
 }
 
+enum step {
+    STEP_ON,
+    STEP_ENDED,  /* the range, or what is wanted */
+    STEP_UNREAD, /* why: err */
+    STEP_UNTAKEN /* likewise */
+};
+
+/* One page, read and handed on. */
+static enum step step(struct reading *r, struct scan **scan, struct reached *at, struct err *err)
+{
+    if (!next_page(r, scan, &at->task, &r->page, err))
+        return err->kind == ERR_NONE ? STEP_ENDED : STEP_UNREAD;
+    r->row_bytes = scan_row_bytes(*scan);
+    r->most_rows = scan_most_rows(*scan);
+    if (!r->w->take_page(r->w->ctx, &at->task, &r->page, err))
+        return STEP_UNTAKEN;
+    retry_ok(&r->retry);
+    reach(at, &r->page);
+    return r->page.last || has_enough(r) ? STEP_ENDED : STEP_ON;
+}
+
+/* What has no room in the worker's share. Of unknown size is as large as can be. */
+static bool is_large(const struct reading *r, uint64_t bytes)
+{
+    return r->w->room && (!bytes || bytes * ROOM_COPIES > r->w->share_bytes);
+}
+
+static enum step step_in_room(struct reading *r, struct scan **scan, struct reached *at,
+                              struct err *err)
+{
+    uint64_t bytes = row_bytes(r);
+    size_t room = 0;
+
+    r->alone = is_large(r, bytes);
+    if (r->alone && !room_take(r->w->room, bytes ? bytes * ROOM_COPIES : SIZE_MAX, &room, err))
+        return STEP_UNREAD;
+    if (*scan)
+        scan_set_alone(*scan, r->alone);
+    enum step what = step(r, scan, at, err);
+    if (is_large(r, row_bytes(r))) {
+        r->w->trim(r->w->ctx);
+        if (*scan)
+            scan_trim(*scan);
+    }
+    if (r->alone)
+        room_give(r->w->room, room);
+    return what;
+}
+
 static bool read_pages(struct reading *r, struct reached *at, struct err *err)
 {
     AUTO(scan) struct scan *scan = NULL;
-    struct scan_page page;
 
     while (!crew_stopped(r->w->crew)) {
-        if (next_page(r, &scan, &at->task, &page, err)) {
-            r->row_bytes = scan_row_bytes(scan);
-            r->most_rows = scan_most_rows(scan);
-            if (r->w->take_page(r->w->ctx, &at->task, &page, err)) {
-                retry_ok(&r->retry);
-                reach(at, &page);
-                if (page.last || has_enough(r))
-                    return true;
-            } else if (!read_again(r, &scan, err)) {
-                return false;
-            }
-        } else if (err->kind == ERR_NONE) {
+        switch (step_in_room(r, &scan, at, err)) {
+        case STEP_ON:
+            break;
+        case STEP_ENDED:
             return true;
-        } else if (!try_again(r, err)) {
+        case STEP_UNTAKEN:
+            if (!read_again(r, &scan, err))
+                return false;
+            break;
+        case STEP_UNREAD:
+            if (try_again(r, err))
+                break;
             at->whole = err->kind == ERR_REJECT && scan && scan_ended_whole(scan);
             return false;
         }

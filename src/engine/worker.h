@@ -15,6 +15,7 @@
 #include "engine/crew.h"
 #include "engine/quota.h"
 #include "engine/retry.h"
+#include "engine/room.h"
 #include "engine/tasks.h"
 #include "source/scan.h"
 
@@ -27,7 +28,14 @@ struct worker {
     int64_t retry_budget_ms;
     uint32_t page_bytes; /* aim */
     struct quota *quota; /* nothing more is read when it has ended; NULL: everything is */
-    uint32_t first_rows; /* of the very first page; 0: by the table's estimates, else 50 */
+    uint32_t first_rows; /* of the very first page; 0: by the table's estimates, else 1
+                          * (with `room`) or 50 */
+    /* A row that is too large for `share_bytes`, a worker's part of the memory, takes its room here
+     * from before it is read until it is handed on, alone; `trim` gives back what it left with the
+     * owner. NULL: no bound, and no trim. */
+    struct room *room;
+    size_t share_bytes;
+    void (*trim)(void *ctx);
     /*
      * Makes a page's rows safe, with its mark (tasks_mark) in the same transaction. Its page is
      * valid until it returns. False: with ERR_RETRY, and nothing of it kept, the page is read again

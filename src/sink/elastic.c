@@ -287,8 +287,3 @@ void elastic_index_path(char *out, size_t size, const char *index, const char *r
     }
     snprintf(out + len, size - len, "%s", rest);
 }
-
-bool elastic_json_i64(const struct json *v, int64_t *out)
-{
-    return v && v->kind == JSON_NUMBER && text_to_i64(v->text, 0, INT64_MAX, out);
-}

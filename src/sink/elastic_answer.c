@@ -30,8 +30,8 @@ static bool read_found(const struct json *doc, struct slice id, struct elastic_f
     out->found = found->truth;
     if (!out->found)
         return true;
-    if (!elastic_json_i64(json_get(doc, "_seq_no"), &out->seq_no) ||
-        !elastic_json_i64(json_get(doc, "_primary_term"), &out->primary_term))
+    if (!json_i64(json_get(doc, "_seq_no"), &out->seq_no) ||
+        !json_i64(json_get(doc, "_primary_term"), &out->primary_term))
         return err_set(err, ERR_RETRY, "an _mget answer without _seq_no and _primary_term");
     out->source = json_get(doc, "_source");
     if (out->source && out->source->kind != JSON_OBJECT)
@@ -450,9 +450,9 @@ static bool read_item(const struct json *wrapper, const struct elastic_answer *a
     if (!v || wrapper->count != 1 || !slice_is(v->key, op_names[item->op]))
         return err_set(err, ERR_RETRY, "a _bulk answer with another action or _id at this place");
     out->id = json_get_string(v, "_id");
-    elastic_json_i64(json_get(v, "status"), &out->status);
-    elastic_json_i64(json_get(v, "_seq_no"), &out->seq_no);
-    elastic_json_i64(json_get(v, "_primary_term"), &out->primary_term);
+    json_i64(json_get(v, "status"), &out->status);
+    json_i64(json_get(v, "_seq_no"), &out->seq_no);
+    json_i64(json_get(v, "_primary_term"), &out->primary_term);
     out->type = json_get_string(error, "type");
     out->reason =
         error && error->kind == JSON_STRING ? error->text : json_get_string(error, "reason");
@@ -485,7 +485,7 @@ bool elastic_parse_bulk(struct slice text, struct elastic_answer *a, struct err 
         ensure(read_item(v, a, &a->items[i], &said, &none));
         take_item(a, &a->items[i++], &said, err);
     }
-    elastic_json_i64(json_get(root, "took"), &a->took_ms);
+    json_i64(json_get(root, "took"), &a->took_ms);
     return err->kind == ERR_NONE;
 }
 

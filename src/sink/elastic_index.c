@@ -289,7 +289,7 @@ static bool look_up_terms(struct elastic *e, const char *index, struct terms *ou
     *out = (struct terms){.closed = slice_is(json_get_string(indices->first, "state"), "close")};
     if (terms)
         json_each (t, terms) {
-            if (!elastic_json_i64(t, &value))
+            if (!json_i64(t, &value))
                 continue;
             if (value > out->of.highest)
                 out->of.highest = value;
@@ -443,7 +443,7 @@ bool elastic_cluster_state(struct elastic *e, const char *index, struct elastic_
     if (a.status != 200 && a.status != 408)
         return elastic_fail(e, &a, a.status >= 500 ? ERR_RETRY : ERR_USER, err);
     const struct json *health = parse(e, &a);
-    elastic_json_i64(json_get(health, "unassigned_shards"), &missing);
+    json_i64(json_get(health, "unassigned_shards"), &missing);
     bool red = slice_is(json_get_string(health, "status"), "red");
     if (!look_at_blocks(e, index, &state, err))
         return false;

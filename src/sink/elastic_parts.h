@@ -62,7 +62,6 @@ void elastic_copy_text(char *out, size_t size, struct slice text);
 void elastic_index_path(char *out, size_t size, const char *index, const char *rest);
 /* Always false: ERR_USER, with how to create it. */
 bool elastic_index_missing(struct elastic *e, const char *index, struct err *err);
-bool elastic_json_i64(const struct json *v, int64_t *out);
 /* The version a conflict's reason names; -1: it names none. */
 int64_t elastic_version_there(struct slice reason);
 

@@ -226,6 +226,7 @@ struct scan {
     struct slice *cells;     /* of one row */
     struct slice *key_cells; /* the partition key among them, in key order */
     struct scan_page *out;   /* given last */
+    bool alone;
 };
 
 static bool open_pager(struct scan *s, int64_t start, struct slice state, struct err *err)
@@ -250,6 +251,8 @@ static bool open_pager(struct scan *s, int64_t start, struct slice state, struct
         memcpy(values + 2, s->plan->values, more * sizeof *values);
     s->pager = cql_pager_open(s->session, &q, err);
     free(values);
+    if (s->pager && s->alone)
+        cql_pager_set_prefetch(s->pager, false);
     return s->pager != NULL;
 }
 
@@ -292,6 +295,20 @@ void scan_free(struct scan *s)
     free(s->cells);
     free(s->key_cells);
     free(s);
+}
+
+void scan_set_alone(struct scan *s, bool alone)
+{
+    s->alone = alone;
+    if (s->pager)
+        cql_pager_set_prefetch(s->pager, !alone);
+}
+
+void scan_trim(struct scan *s)
+{
+    s->out = NULL;
+    if (s->pager)
+        cql_pager_trim(s->pager);
 }
 
 uint32_t scan_row_bytes(const struct scan *s)

@@ -323,7 +323,8 @@ def test_a_whole_table_without_room_on_the_disk(serve, cassandra, elastic, lasts
         serve.until(lambda: re.search("event=whole_table_ended .*code=4", serve.server.err()))
     resource.prlimit(serve.server.pid, resource.RLIMIT_FSIZE, old)
     if lasts:
-        assert serve.metrics()["whole_tables_failed_total"] == 1 and run_of(serve, name)["state"] == "interrupted"
+        serve.until(lambda: run_of(serve, name)["state"] == "interrupted")
+        assert serve.metrics()["whole_tables_failed_total"] == 1
         serve.stop()
         serve.start("--whole-table", "allow")
     serve.until(lambda: run_of(serve, name)["state"] == "done")

@@ -26,10 +26,11 @@ SERVERS = str(ROOT / "tools/servers/servers")
 PYTHON = "/usr/bin/python3"
 JOBS = str(os.cpu_count() or 2)
 GROUPS = ["build", "unit", "lint", "flow", "live", "fuzz", "dist"]
-UNIT_BUILDS, FLOW_BUILDS, LIVE_BUILD, FUZZ_BUILD = ["gcc", "asan"], ["asan", "tsan"], "gcc", "fuzz"
+UNIT_BUILDS, FLOW_BUILDS, LIVE_BUILD, FUZZ_BUILD, TIDY_BUILD = ["gcc", "asan"], ["asan", "tsan"], "gcc", "fuzz", "asan"
 CHECKS = ["layers", "format", "tidy", "cppcheck", "shell", "python", "reference"]
 # Seconds a step may take before it is stopped and counted as failed.
-LIMIT = {"build": 900, "unit": 600, "lint": 1800, "flow": 900, "live": 900, "long": 3600}
+LIMIT = {"build": 900, "unit": 600, "lint": 1800, "flow": 900, "live": 900, "long": 5400}
+FLOW_PARTS = 2  # of each build, all at once: these tests wait more than they work
 
 # Exit codes that the program never uses itself, and a file for every report.
 SANITIZER = {
@@ -154,7 +155,7 @@ def unit(tally, builds, pattern, long):
         path = BUILD / name / "meson-logs/testlog.json"
         path.unlink(missing_ok=True)
         code, output = shell(["meson", "test", "-C", f"build/{name}", "--no-rebuild", "--num-processes", JOBS, "-q"],
-                             LIMIT["unit"], sanitizer_env(name, "unit"), BUILD / f"log/unit-{name}.log")
+                             LIMIT["unit"], sanitizer_env(f"unit-{name}"), BUILD / f"log/unit-{name}.log")
         passed = failed = skipped = 0
         details = []
         results = path.read_text().splitlines() if path.exists() else []
@@ -170,39 +171,40 @@ def unit(tally, builds, pattern, long):
                 details += [f"--- {test['name']}: {test['result']}"] + counts[3] + [tail(test.get("stderr", ""), 40)]
         if not results and code:
             failed, details = failed + 1, [tail(output)]
-        reports = sanitizer_reports(name, "unit")
+        reports = sanitizer_reports(f"unit-{name}")
         tally.add(f"unit {name}", passed, failed or len(reports), time.monotonic() - begin,
                   "\n".join(details + reports), skipped)
 
 
 # --- pytest: flow and live ---------------------------------------------------------------------------
 
-def sanitizer_env(build, step):
-    folder = BUILD / "log/sanitizer" / f"{step}-{build}"
+def sanitizer_env(name):
+    folder = BUILD / "log/sanitizer" / name
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     return {key: value.format(log=folder / "report", root=ROOT) for key, value in SANITIZER.items()}
 
 
-def sanitizer_reports(build, step):
-    folder = BUILD / "log/sanitizer" / f"{step}-{build}"
+def sanitizer_reports(name):
+    folder = BUILD / "log/sanitizer" / name
     return [f"--- sanitizer report\n{tail(path.read_text(errors='replace'), 80)}"
             for path in sorted(folder.glob("report*")) if path.stat().st_size]
 
 
-def pytest(step, build, pattern, long, env=None):
-    """Runs test/<step> with one build; returns (passed, failed, skipped, seconds, details)."""
+def pytest(step, build, pattern, long, env=None, part=1, parts=1):
+    """Runs test/<step> with one build, or a part of it; returns (passed, failed, skipped, seconds, details)."""
     begin = time.monotonic()
-    junit = BUILD / f"log/{step}-{build}.xml"
+    name = f"{step}-{build}" + (f"-{part}" if parts > 1 else "")
+    junit = BUILD / f"log/{name}.xml"
     junit.unlink(missing_ok=True)
     junit.parent.mkdir(parents=True, exist_ok=True)
     command = [PYTHON, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--tb=short", "--no-header",
-               f"--junitxml={junit}", f"test/{step}"]
+               f"--junitxml={junit}", f"--part={part}/{parts}", f"test/{step}"]
     command += ["-k", pattern] if pattern else []
     command += ["--long"] if long else []
-    env = {**sanitizer_env(build, step), "CASS2ES_BIN": str(BUILD / build / "cass2es"), "CASS2ES_BUILD": build,
+    env = {**sanitizer_env(name), "CASS2ES_BIN": str(BUILD / build / "cass2es"), "CASS2ES_BUILD": build,
            "PYTHONDONTWRITEBYTECODE": "1", **(env or {})}
-    code, output = shell(command, LIMIT["long" if long else step], env, BUILD / f"log/{step}-{build}.log")
+    code, output = shell(command, LIMIT["long" if long else step], env, BUILD / f"log/{name}.log")
     passed = failed = skipped = 0
     if junit.exists():
         for case in xml.etree.ElementTree.parse(junit).iter("testcase"):
@@ -217,7 +219,7 @@ def pytest(step, build, pattern, long, env=None):
         failed += 1  # stopped, or broken before any test
     elif code == 1 and not failed:
         failed = 1
-    reports = sanitizer_reports(build, step)
+    reports = sanitizer_reports(name)
     details = output if failed else ""
     return passed, failed or len(reports), skipped, time.monotonic() - begin, "\n".join([details] + reports)
 
@@ -234,11 +236,11 @@ def flow(tally, builds, pattern, long):
     for name in FLOW_BUILDS:
         if name not in ready:
             tally.add(f"flow {name}", 0, count_cases("flow", pattern, long), 0, "not run: the build failed")
-    # Two at a time: these tests wait more than they work.
-    with concurrent.futures.ThreadPoolExecutor(2) as pool:
-        for name, result in zip(ready, pool.map(lambda b: pytest("flow", b, pattern, long), ready)):
-            passed, failed, skipped, seconds, details = result
-            tally.add(f"flow {name}", passed, failed, seconds, details, skipped)
+    parts = [(name, part) for name in ready for part in range(1, FLOW_PARTS + 1)]
+    with concurrent.futures.ThreadPoolExecutor(max(1, len(parts))) as pool:
+        results = pool.map(lambda p: pytest("flow", p[0], pattern, long, None, p[1], FLOW_PARTS), parts)
+        for (name, part), (passed, failed, skipped, seconds, details) in zip(parts, results):
+            tally.add(f"flow {name} {part}/{FLOW_PARTS}", passed, failed, seconds, details, skipped)
 
 
 def live(tally, builds, pattern, long):
@@ -302,10 +304,11 @@ def lint_format():
     return code, "\n".join(f"{f}: ./dev fmt would change it" for f in files) or output
 
 
-def lint_tidy():
-    database = BUILD / "clang"
+def lint_tidy(deep):
+    """deep: with the analyzer, which follows paths and takes most of the time."""
+    database = BUILD / TIDY_BUILD
     if not (database / "compile_commands.json").exists():
-        return 1, "build/clang is missing: its build failed"
+        return 1, f"build/{TIDY_BUILD} is missing: its build failed"
     begin, found = time.monotonic(), []
     # One process for a few files: starting costs more than a small file. The slowest need not be last.
     files = [f for f in c_sources("src") if f.endswith(".c") and f != "src/base/err.c"]
@@ -314,7 +317,8 @@ def lint_tidy():
     def one(part):
         left = max(1, LIMIT["lint"] - (time.monotonic() - begin))
         known = [f"--extra-arg-before=-include{ROOT}/tools/lint/analyzer.h"] if "src/base/err.c" not in part else []
-        return shell(["nice", "-n", "15", "clang-tidy-19", "--quiet", "-p", str(database), *known, *part], left)
+        checks = [] if deep else ["--checks=-clang-analyzer-*"]
+        return shell(["nice", "-n", "15", "clang-tidy-19", "--quiet", "-p", str(database), *checks, *known, *part], left)
 
     with concurrent.futures.ThreadPoolExecutor(int(JOBS)) as pool:
         for code, output in pool.map(one, parts):
@@ -365,12 +369,12 @@ def lint_result(tally, name, result):
 def lint(tally, builds, pattern, long):
     chosen = [c for c in CHECKS if not pattern or re.search(pattern, c)]
     if "tidy" in chosen:
-        builds.ok("clang")
+        builds.ok(TIDY_BUILD)
     if "reference" in chosen:
         builds.ok("gcc")
     for name in chosen:
         if name == "tidy":  # the longest by far, and the tests wait more than they work
-            tally.beside[name] = concurrent.futures.ThreadPoolExecutor(1).submit(timed, lint_tidy)
+            tally.beside[name] = concurrent.futures.ThreadPoolExecutor(1).submit(timed, lambda: lint_tidy(long or "lint" in sys.argv))
             continue
         lint_result(tally, name, timed(globals()[f"lint_{name}"]))
 
@@ -424,7 +428,7 @@ def dist(tally, builds, pattern, long):
 # --- the whole ---------------------------------------------------------------------------------------
 
 def build(tally, builds, pattern, long):
-    for name in ("gcc", "clang"):
+    for name in ("gcc", TIDY_BUILD):  # both compilers
         builds.ok(name)
 
 

@@ -502,6 +502,11 @@ void cql_pager_free(struct cql_pager *p)
     free(p);
 }
 
+void cql_pager_trim(struct cql_pager *p)
+{
+    (void)p;
+}
+
 void cql_pager_set_prefetch(struct cql_pager *p, bool on)
 {
     (void)p;

@@ -441,6 +441,11 @@ struct slice cql_pager_state(const struct cql_pager *p)
     return SLICE_NULL;
 }
 
+void cql_pager_trim(struct cql_pager *p)
+{
+    (void)p;
+}
+
 void cql_pager_set_prefetch(struct cql_pager *p, bool on)
 {
     (void)p;
