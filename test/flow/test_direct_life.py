@@ -1,5 +1,6 @@
 """Direct sync's life: killed, stopped, started twice, gone on with; and a table that changes under it."""
 import contextlib
+import json
 import os
 import pathlib
 import re
@@ -352,6 +353,48 @@ def test_slowing_down_is_shown(direct):
     direct.on_bulk(problem(429, "es_rejected_execution_exception"), *[slow] * 12)
     r = direct.run("--workers", 4, "--progress", "bar", json_=False)
     assert r.code == 0 and "slowed down: 2 of 4 requests at once" in r.err, r
+
+
+# --- nodes that go -----------------------------------------------------------------------------------
+
+def three_nodes(program, make_ring, elastic, replicas):
+    """More pages than those that are on their way when a node goes."""
+    ring = make_ring(nodes=3, page_rows=5)
+    ring.keyspace("shop", rf=replicas)
+    direct = Direct(program, ring, elastic, rows=300)
+    direct.table.estimates = [(-2**63, 2**63 - 1, 100, 300)]
+    return direct
+
+
+@pytest.mark.parametrize("mode", ["read_time", "sequence"])
+def test_a_replica_goes_and_comes_back(program, make_ring, elastic, mode):
+    """Others have what it has: nobody waits, and nothing is told as to be waited for."""
+    direct = three_nodes(program, make_ring, elastic, 3)
+    node = direct.ring.nodes[1]
+    direct.on_bulk(None, lambda request: node.down(), None, lambda request: node.up())
+    result = direct.run("--workers", 2, versioning=mode)
+    assert result.code == 0 and (result.counts["rows"], result.counts["failed"]) == (300, 0), result
+    assert any(r.node is node for r in direct.ring.pages('"items"')) and node.listener and len(direct.bulks()) > 4 and not re.search("event=(scan|read|page|bulk)_retry", result.err), result.err
+    direct.same()
+
+
+@pytest.mark.parametrize("mode", ["read_time", "sequence"])
+def test_the_only_replica_goes_and_comes_back(program, make_ring, elastic, mode):
+    """The others say that nobody has the rows: that is waited out, and the run goes on by itself."""
+    direct = three_nodes(program, make_ring, elastic, 1)
+    away = threading.Event()
+
+    def refuse(conn, request):
+        return away.is_set() and peer_cql.error(peer_cql.UNAVAILABLE, cl=6)(conn, request)
+    direct.ring.on("EXECUTE", r'"items"', do=refuse, times=None)
+    direct.on_bulk(None, lambda request: away.set())
+    process = direct.start("--workers", 2, versioning=mode)
+    wait_for_text(process, "event=(scan|read)_retry")
+    away.clear()
+    result = direct.program.finish(process)
+    assert result.code == 0, result
+    assert json.loads(result.out)["rows"] == 300 and json.loads(result.out)["failed"] == 0, result
+    direct.same()
 
 
 # --- memory ------------------------------------------------------------------------------------------

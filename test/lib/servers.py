@@ -96,8 +96,28 @@ def cluster(at=None, user=None, password=None, **options):
 
 
 def session(keyspace=None, at=None):
-    """A session; `session.cluster.shutdown()` ends it."""
-    return cluster(at).connect(keyspace)
+    """A session; `session.cluster.shutdown()` ends it. A ring that was just made needs a while to know its superuser."""
+    from cassandra import AuthenticationFailed
+    from cassandra.cluster import NoHostAvailable
+    end = time.monotonic() + 60
+    while True:
+        try:
+            return cluster(at).connect(keyspace)
+        except NoHostAvailable as error:
+            if time.monotonic() > end or not any(isinstance(e, AuthenticationFailed) for e in error.errors.values()):
+                raise
+        time.sleep(1)
+
+
+def ring_session():
+    """Of the three nodes; each of them lets us in, also when another is away."""
+    from cassandra import ConsistencyLevel
+    from cassandra.query import SimpleStatement
+    db = session(at=address("ring1"))
+    db.execute("ALTER KEYSPACE system_auth WITH replication = {'class': 'SimpleStrategy', 'replication_factor': 3}", timeout=60)
+    # Read by all: the new replicas get what they miss.
+    db.execute(SimpleStatement("SELECT * FROM system_auth.roles", consistency_level=ConsistencyLevel.ALL), timeout=60)
+    return db
 
 
 def create_keyspace(db, name, replicas=1):

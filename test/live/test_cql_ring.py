@@ -14,9 +14,7 @@ PARTITIONS, ROWS = 1500, 40
 @pytest.fixture(scope="module")
 def three():
     started = servers.ensure(*RING)
-    at = servers.address("ring1")
-    db = servers.session(at=at)
-    db.execute("ALTER KEYSPACE system_auth WITH replication = {'class': 'SimpleStrategy', 'replication_factor': 3}", timeout=60)
+    db = servers.ring_session()
     name = f"t_ring_{uuid.uuid4().hex[:6]}"
     servers.create_keyspace(db, name, replicas=3)
     db.execute(f"CREATE TABLE {name}.t (p int, c int, v text, PRIMARY KEY (p, c))", timeout=60)

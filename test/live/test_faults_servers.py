@@ -51,8 +51,7 @@ class Watch:
 def ring():
     """Three nodes; tables `three` (RF 3) and `one` (RF 1). A node that a test stopped is started again."""
     started = servers.ensure(*RING)
-    db = servers.session(at=servers.address("ring1"))
-    db.execute("ALTER KEYSPACE system_auth WITH replication = {'class': 'SimpleStrategy', 'replication_factor': 3}", timeout=60)
+    db = servers.ring_session()
     names = {}
     for name, replicas in (("three", 3), ("one", 1)):
         keyspace = f"t_faults_{name}_{uuid.uuid4().hex[:6]}"
