@@ -9,6 +9,8 @@ sys.path.insert(0, str(pathlib.Path(__file__).parent / "lib"))
 
 TEST_SECONDS = 120
 
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # what we start inherits it when we run under nohup
+
 
 def pytest_addoption(parser):
     parser.addoption("--long", action="store_true", help="also the tests marked long")

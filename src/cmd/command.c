@@ -48,6 +48,13 @@ int command_exit_code(enum err_kind kind)
     return EXIT_DEFECT;
 }
 
+int command_verdict(const struct err *err, bool conserved, bool failed)
+{
+    if (err->kind != ERR_NONE)
+        return command_exit_code(err->kind);
+    return !conserved ? EXIT_DEFECT : failed ? EXIT_SOME_FAILED : EXIT_DONE;
+}
+
 /* ---- signals --------------------------------------------------------------------------------- */
 
 static struct cancel *signal_cancel; /* the context's; a handler can be given nothing else */

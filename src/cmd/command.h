@@ -63,6 +63,9 @@ void help_overview(struct buf *out);
 int command_start(const struct command *command, int argc, char **argv, int first);
 /* RETRY and REACH 3, USER and REJECT 2, SYSTEM 4, CANCEL 130; NONE is a defect: 5. */
 int command_exit_code(enum err_kind kind);
+/* Of a run: err's code, when there is one; else 5 where its books do not balance, 1 where something
+ * failed, 0. */
+int command_verdict(const struct err *err, bool conserved, bool failed);
 
 struct exit_text {
     int code;

@@ -166,15 +166,6 @@ static void counts_json(struct buf *b, const struct direct_counts *c)
         buf_printf(b, "%s\"%s\":%llu", i ? "," : "", list[i].name, (unsigned long long)list[i].n);
 }
 
-static int verdict(const struct direct_counts *c, const struct err *err)
-{
-    if (err->kind != ERR_NONE)
-        return command_exit_code(err->kind);
-    if (!direct_conserved(c))
-        return EXIT_DEFECT;
-    return c->failed || c->unread_ranges ? EXIT_SOME_FAILED : EXIT_DONE;
-}
-
 /* What was in its way is not of the run. */
 static bool can_go_on(int code)
 {
@@ -185,7 +176,7 @@ static bool can_go_on(int code)
  * else ends it for good. */
 static void end_run(struct serve_table *t, const struct direct_counts *c, const struct err *err)
 {
-    int code = verdict(c, err);
+    int code = command_verdict(err, direct_conserved(c), c->failed || c->unread_ranges);
     struct err why = {0};
     struct buf b;
 

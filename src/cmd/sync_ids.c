@@ -36,15 +36,6 @@ static struct idset *open_wanted(struct sync *s, bool *complete, struct err *err
 /* ---- the job ----------------------------------------------------------------------------------
  */
 
-static int job_verdict(const struct job_counts *c, const struct err *err)
-{
-    if (err->kind != ERR_NONE)
-        return command_exit_code(err->kind);
-    if (!job_conserved(c))
-        return EXIT_DEFECT;
-    return c->failed || c->bad || c->given_bad || c->unread_ranges ? EXIT_SOME_FAILED : EXIT_DONE;
-}
-
 struct job_parts {
     struct job_plan plan;
     struct ids *ids;
@@ -281,7 +272,9 @@ static bool sync_parts(struct sync *s, struct job_parts *parts, int *exit_code, 
     }
     log_job(s, parts);
     ok = run_job(s, parts, &counts, err);
-    *exit_code = job_verdict(&counts, err);
+    *exit_code =
+        command_verdict(err, job_conserved(&counts),
+                        counts.failed || counts.bad || counts.given_bad || counts.unread_ranges);
     buf_init(&json, 64 << 10);
     say_job(s, parts, &counts, *exit_code, ok, &json);
     bool ended = sync_end(s, buf_cstr(&json), *exit_code, err);

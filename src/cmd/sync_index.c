@@ -260,15 +260,6 @@ static bool run_direct(struct direct_sync *d, struct direct_counts *counts, stru
     return direct_finish(direct, counts, err);
 }
 
-static int verdict(const struct direct_counts *c, const struct err *err)
-{
-    if (err->kind != ERR_NONE)
-        return command_exit_code(err->kind);
-    if (!direct_conserved(c))
-        return EXIT_DEFECT;
-    return c->failed || c->unread_ranges ? EXIT_SOME_FAILED : EXIT_DONE;
-}
-
 /* A run whose columns are gone: nothing can go on with it. */
 static bool give_up_run(struct direct_sync *d, const struct direct_counts *counts, int exit_code,
                         struct err *err)
@@ -294,7 +285,8 @@ static bool sync_table(struct direct_sync *d, int *exit_code, bool *again, struc
     if (!direct_sync_begin(d, more, err))
         return false;
     bool ok = run_direct(d, &counts, err);
-    *exit_code = verdict(&counts, err);
+    *exit_code =
+        command_verdict(err, direct_conserved(&counts), counts.failed || counts.unread_ranges);
     *again = !ok && err->kind == ERR_USER &&
              sync_columns_lost(&d->doc, d->s->cluster, &d->s->ctx->clock);
     if (*again)

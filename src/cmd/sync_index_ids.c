@@ -48,13 +48,10 @@ static int verdict(struct index_ids *x, const struct job_counts *c, const struct
 {
     bool report = x->d->s->config->sync.missing == MISSING_REPORT;
 
-    if (err->kind != ERR_NONE)
-        return command_exit_code(err->kind);
-    if (!job_conserved(c))
-        return EXIT_DEFECT;
-    if (x->brake && brake_pulled(x->brake, NULL, 0))
-        return EXIT_BRAKE;
-    return c->documents_failed || c->bad || (report && c->missing) ? EXIT_SOME_FAILED : EXIT_DONE;
+    int code = command_verdict(err, job_conserved(c),
+                               c->documents_failed || c->bad || (report && c->missing));
+    bool ended = code == EXIT_DONE || code == EXIT_SOME_FAILED;
+    return ended && x->brake && brake_pulled(x->brake, NULL, 0) ? EXIT_BRAKE : code;
 }
 
 static bool run_ids(struct index_ids *x, struct job_counts *counts, struct err *err)

@@ -134,15 +134,6 @@ static bool copy_rows(struct sync *s, const struct document *d, struct sink_file
     return copy_finish(copy, counts, err);
 }
 
-static int copy_verdict(const struct copy_counts *c, const struct err *err)
-{
-    if (err->kind != ERR_NONE)
-        return command_exit_code(err->kind);
-    if (!copy_conserved(c))
-        return EXIT_DEFECT;
-    return c->failed || c->unread_ranges ? EXIT_SOME_FAILED : EXIT_DONE;
-}
-
 /* What went to standard output is gone: an interrupted run can't be gone on with. */
 static bool start_over(struct sync *s, const char *identity, struct err *err)
 {
@@ -196,7 +187,8 @@ static bool rows_to_file(struct sync *s, const struct document *d, int *exit_cod
     bool ours = false;
     AUTO(sink_file) struct sink_file *file = open_file(s, &ours, err);
     bool ok = file && copy_rows(s, d, file, &counts, err);
-    *exit_code = copy_verdict(&counts, err);
+    *exit_code =
+        command_verdict(err, copy_conserved(&counts), counts.failed || counts.unread_ranges);
     bool over = !ok && (file ? end_for_good(s, d, err) : !ours && err->kind == ERR_USER);
     struct err ended = *err;
 

@@ -242,7 +242,8 @@ bool direct_worker_open(struct direct_worker *w, struct direct *d, struct err *e
         .where = d->o.where,
         .only_keys = d->o.most_documents > 0,
         .memory_bytes = d->o.memory_bytes / d->o.workers,
-        .room = &d->room,
+        .most_bytes = d->by_key ? 0 : d->o.memory_bytes, /* as the scan itself takes */
+        .room = d->by_key ? &d->room : NULL,             /* else the reader's, who may hold it */
         .pause = &d->pause,
     };
     w->keyed = keyed_open(&keyed, err);
@@ -331,7 +332,7 @@ bool direct_work(struct direct_worker *w,
         .clock = d->o.clock,
         .retry_budget_ms = d->o.retry_budget_ms,
         .page_bytes = page_bytes(d),
-        .room = trim ? &d->room : NULL,
+        .room = d->by_key ? NULL : &d->room,
         .share_bytes = d->o.memory_bytes / d->o.workers,
         .trim = trim,
         .take_page = take_page,
@@ -360,15 +361,15 @@ static uint32_t least_rows(uint32_t a, uint64_t b)
     return !b || (a && a < b) ? a : b < UINT32_MAX ? (uint32_t)b : UINT32_MAX;
 }
 
-static bool plan_scan(struct direct *d, bool by_key, struct err *err)
+static bool plan_scan(struct direct *d, struct err *err)
 {
     const struct direct_options *o = &d->o;
     const struct schema *schema = plan_schema(o->plan);
     int64_t rows = 0, documents = 0;
 
     scan_plan_select(&d->scan, schema, plan_selects(o->plan),
-                     by_key ? plan_key_count(o->plan) : plan_column_count(o->plan), o->where);
-    d->scan.last_is_told = !by_key;
+                     d->by_key ? plan_key_count(o->plan) : plan_column_count(o->plan), o->where);
+    d->scan.last_is_told = !d->by_key;
     AUTO(cql_session)
     struct cql_session *session = o->where ? cql_session_open(o->cluster, err) : NULL;
     if ((o->where && !session) || (session && !scan_plan_ask(&d->scan, session, err)) ||
@@ -393,8 +394,8 @@ struct direct *direct_start(const struct direct_options *o, struct err *err)
 
     d->o = *o;
     /* Documents of several tables, too: keyed reads what they want. */
-    bool by_key = plan_versioning(o->plan) == VERSIONING_SEQUENCE || plan_levels(o->plan) > 0;
-    if (!plan_scan(d, by_key, err)) {
+    d->by_key = plan_versioning(o->plan) == VERSIONING_SEQUENCE || plan_levels(o->plan) > 0;
+    if (!plan_scan(d, err)) {
         scan_plan_fini(&d->scan);
         free(d);
         return NULL;
@@ -403,7 +404,7 @@ struct direct *direct_start(const struct direct_options *o, struct err *err)
     room_init(&d->room, o->memory_bytes / 2, o->cancel);
     pause_init(&d->pause, plan_index(o->plan), o->clock);
     for (unsigned i = 0; i < o->workers; i++)
-        crew_add(&d->crew, by_key ? direct_scan_keys : direct_scan_rows, d);
+        crew_add(&d->crew, d->by_key ? direct_scan_keys : direct_scan_rows, d);
     return d;
 }
 

@@ -32,6 +32,7 @@ struct direct {
     struct scan_plan scan;
     struct tasks *tasks;
     struct quota quota;
+    bool by_key;      /* the scan reads keys alone, and keyed the rows */
     struct room room; /* half of the memory: for documents larger than the workers' shares of the
                          other half */
     struct pause pause;
@@ -75,8 +76,7 @@ bool direct_scan_keys(void *ctx, struct err *err);
 /* The worker's connections and buffers; close in every case. */
 bool direct_worker_open(struct direct_worker *w, struct direct *d, struct err *err);
 void direct_worker_close(struct direct_worker *w);
-/* The worker's loop; see engine/worker.h. Their ctx is w. trim: NULL when rows are not read in
- * pages (the table's room is keyed's). */
+/* The worker's loop; see engine/worker.h. Their ctx is w. trim: NULL where keys alone are read. */
 bool direct_work(struct direct_worker *w,
                  bool (*take_page)(void *ctx, const struct scan_task *task,
                                    const struct scan_page *page, struct err *err),

@@ -79,6 +79,7 @@ struct keyed_options {
     bool strict_values;      /* an altered value fails its document */
     size_t memory_bytes;     /* ceiling for one round of documents; twice as much for the keys of a
                               call; 0: 32 MiB */
+    size_t most_bytes;       /* ceiling for one with a document that needs more; 0: memory_bytes */
     struct room *room;       /* shared with others: a round comes to half of memory_bytes, and what
                                 is larger takes its room here; NULL: a round may come to all */
 };

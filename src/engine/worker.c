@@ -8,10 +8,11 @@ struct reading {
     struct worker *w;
     struct cql_session *session;
     struct retry retry;
-    uint32_t row_bytes;    /* seen in the last range; 0: nothing seen */
-    uint32_t most_rows;    /* likewise */
+    uint32_t row_bytes;    /* in the last range that had rows; 0: none had */
+    uint32_t most_rows;    /* of a page, seen in the last range; 0: nothing seen */
     unsigned splits;       /* of the task at hand */
     bool taking;           /* what failed was the owner's part */
+    bool begun;            /* a page came */
     bool alone;            /* the page at hand has taken its room */
     struct scan_page page; /* at hand: the scan looks at it as well */
 };
@@ -122,7 +123,9 @@ static enum step step(struct reading *r, struct scan **scan, struct reached *at,
 {
     if (!next_page(r, scan, &at->task, &r->page, err))
         return err->kind == ERR_NONE ? STEP_ENDED : STEP_UNREAD;
-    r->row_bytes = scan_row_bytes(*scan);
+    r->begun = true;
+    if (scan_row_bytes(*scan))
+        r->row_bytes = scan_row_bytes(*scan);
     r->most_rows = scan_most_rows(*scan);
     if (!r->w->take_page(r->w->ctx, &at->task, &r->page, err))
         return STEP_UNTAKEN;
@@ -131,10 +134,11 @@ static enum step step(struct reading *r, struct scan **scan, struct reached *at,
     return r->page.last || has_enough(r) ? STEP_ENDED : STEP_ON;
 }
 
-/* What has no room in the worker's share. Of unknown size is as large as can be. */
+/* What has no room in the worker's share. The first row, when nothing is known, is as large as can
+ * be. */
 static bool is_large(const struct reading *r, uint64_t bytes)
 {
-    return r->w->room && (!bytes || bytes * ROOM_COPIES > r->w->share_bytes);
+    return r->w->room && (bytes ? bytes * ROOM_COPIES > r->w->share_bytes : !r->begun);
 }
 
 static enum step step_in_room(struct reading *r, struct scan **scan, struct reached *at,

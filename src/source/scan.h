@@ -99,9 +99,11 @@ struct scan_page {
     struct scan *scan; /* that it is from */
 };
 
-/* target_bytes: how large a page should be. first_rows: rows
- * of the first page; 0: 50 (nothing known). most_rows: rows of any page, from scan_most_rows() of a
- * scan before; 0: nothing known. */
+/*
+ *   target_bytes  how large a page should be
+ *   first_rows    of the first page; 0: 50 (nothing known)
+ *   most_rows     of any page, from scan_most_rows() of a scan before; 0: nothing known
+ */
 struct scan *scan_open(struct cql_session *s, const struct scan_plan *plan,
                        const struct scan_task *task, uint32_t target_bytes, uint32_t first_rows,
                        uint32_t most_rows, struct err *err);

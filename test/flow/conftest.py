@@ -9,6 +9,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "lib"))
 import peer_cql  # noqa: E402
 import peer_http  # noqa: E402
 import program as program_module  # noqa: E402
+from direct import Direct  # noqa: E402
 from flow import Certs, Job, sunbird  # noqa: E402
 
 
@@ -47,6 +48,19 @@ def make_ring():
     yield make
     for r in made:
         r.stop()
+
+
+@pytest.fixture
+def elastic():
+    """Without an index; Direct starts it."""
+    with peer_http.Elastic() as e:
+        e.stop()
+        yield e
+
+
+@pytest.fixture
+def direct(program, make_ring, elastic):
+    return Direct(program, make_ring(page_rows=10), elastic)
 
 
 @pytest.fixture(scope="session")

@@ -11,18 +11,6 @@ from peer_http import Reply
 KEYSPACES = r"system_schema\.keyspaces"
 
 
-@pytest.fixture
-def elastic():
-    with peer_http.Elastic() as e:
-        e.stop()
-        yield e
-
-
-@pytest.fixture
-def direct(program, make_ring, elastic):
-    return Direct(program, make_ring(page_rows=10), elastic)
-
-
 def check(direct, *flags, index="items", code=0):
     r = direct.program.run("check", "shop.items", "--index", index, "--elastic-url", direct.elastic.url, *cass(direct.ring), "--json", *flags)
     assert r.code == code, r

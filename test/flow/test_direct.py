@@ -12,18 +12,6 @@ from peer_http import Reply
 MODES = ("read_time", "sequence", "none")
 
 
-@pytest.fixture
-def elastic():
-    with peer_http.Elastic() as e:
-        e.stop()
-        yield e
-
-
-@pytest.fixture
-def direct(program, make_ring, elastic):
-    return Direct(program, make_ring(page_rows=10), elastic)
-
-
 @pytest.mark.parametrize("mode", [*MODES, "write_time"])
 def test_every_row_becomes_a_document(direct, mode):
     c = direct.ok(versioning=mode)

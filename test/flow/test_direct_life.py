@@ -9,26 +9,13 @@ import threading
 import time
 
 import peer_cql
-import peer_http
 import pytest
-from direct import Direct, problem
+from direct import Direct, problem, refused
 from flow import QUICK, says
 from peer_http import Reply
 from program import BIN, wait_for_text
 
 SCAN = r'"items".*token\('
-
-
-@pytest.fixture
-def elastic():
-    with peer_http.Elastic() as e:
-        e.stop()
-        yield e
-
-
-@pytest.fixture
-def direct(program, make_ring, elastic):
-    return Direct(program, make_ring(page_rows=10), elastic)
 
 
 class Step:
@@ -431,3 +418,19 @@ def test_large_rows_share_what_memory_there_is(program, make_ring, elastic, mode
         assert large - small < memory << 10, (small, large)
     if mode != "file":
         direct.same()
+
+
+def test_a_large_row_is_read_again(program, make_ring, elastic):
+    """By itself, in the room that its worker has for it already."""
+    direct = Direct(program, make_ring(), elastic, rows=0)
+    direct.table.put([("i%04d" % i, "new" * 700_000) for i in range(8)])
+    seen = set()
+
+    def once(action, meta, source):
+        again = meta["_id"] not in seen
+        seen.add(meta["_id"])
+        return refused(429, "es_rejected_execution_exception", "queue is full") if again else None
+    direct.elastic.item_script = once
+    c = direct.ok("--memory", "16MiB", versioning="read_time")
+    assert (c["rows"], c["indexed"]) == (8, 8) and len(seen) == 8
+    direct.same()

@@ -4,7 +4,6 @@ import re
 import threading
 import time
 
-import peer_http
 import pytest
 from direct import Direct, actions, number, problem, refused
 from flow import says
@@ -12,13 +11,6 @@ from peer_cql import INVALID, call, error
 
 MODES = ("read_time", "sequence", "write_time", "none")
 N = 200
-
-
-@pytest.fixture
-def elastic():
-    with peer_http.Elastic() as e:
-        e.stop()
-        yield e
 
 
 class Rows(Direct):

@@ -1,21 +1,8 @@
 """failures: by cause with a hint, one by one, dropped, tried again; and the mode that an index remembers."""
-import peer_http
 import pytest
 from direct import Direct, refused
 from flow import KEY, PASSWORD, cass, rows_of, says
 from peer_cql import READ_FAILURE, call, error
-
-
-@pytest.fixture
-def elastic():
-    with peer_http.Elastic() as e:
-        e.stop()
-        yield e
-
-
-@pytest.fixture
-def direct(program, make_ring, elastic):
-    return Direct(program, make_ring(page_rows=10), elastic)
 
 
 def refuse(elastic, *ids, type_="mapper_parsing_exception", reason="failed to parse field [v]"):

@@ -16,6 +16,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 import traceback
 import xml.etree.ElementTree
@@ -30,6 +31,7 @@ UNIT_BUILDS, FLOW_BUILDS, LIVE_BUILD, FUZZ_BUILD, TIDY_BUILD = ["gcc", "asan"], 
 CHECKS = ["layers", "format", "tidy", "cppcheck", "shell", "python", "reference"]
 # Seconds a step may take before it is stopped and counted as failed.
 LIMIT = {"build": 900, "unit": 600, "lint": 1800, "flow": 900, "live": 900, "long": 5400}
+BESIDE = "beside"  # threads of this name run what only needs the processor, and leave it to the tests that wait
 FLOW_PARTS = 2  # of each build, all at once: these tests wait more than they work
 
 # Exit codes that the program never uses itself, and a file for every report.
@@ -77,6 +79,8 @@ def interrupted(number, frame):
 def shell(command, limit, env=None, log=None):
     """Runs a command to its end, or stops it and its children; returns (exit code, output)."""
     begin = time.monotonic()
+    if threading.current_thread().name.startswith(BESIDE):
+        command = ["nice", "-n", "15", *command]
     process = subprocess.Popen(command, cwd=ROOT, env={**os.environ, **(env or {})}, stdin=subprocess.DEVNULL,
                                stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True,
                                text=True, errors="replace")
@@ -318,9 +322,9 @@ def lint_tidy(deep):
         left = max(1, LIMIT["lint"] - (time.monotonic() - begin))
         known = [f"--extra-arg-before=-include{ROOT}/tools/lint/analyzer.h"] if "src/base/err.c" not in part else []
         checks = [] if deep else ["--checks=-clang-analyzer-*"]
-        return shell(["nice", "-n", "15", "clang-tidy-19", "--quiet", "-p", str(database), *checks, *known, *part], left)
+        return shell(["clang-tidy-19", "--quiet", "-p", str(database), *checks, *known, *part], left)
 
-    with concurrent.futures.ThreadPoolExecutor(int(JOBS)) as pool:
+    with concurrent.futures.ThreadPoolExecutor(int(JOBS), BESIDE) as pool:
         for code, output in pool.map(one, parts):
             if code:
                 found.append(output)
@@ -373,8 +377,9 @@ def lint(tally, builds, pattern, long):
     if "reference" in chosen:
         builds.ok("gcc")
     for name in chosen:
-        if name == "tidy":  # the longest by far, and the tests wait more than they work
-            tally.beside[name] = concurrent.futures.ThreadPoolExecutor(1).submit(timed, lambda: lint_tidy(long or "lint" in sys.argv))
+        if name == "tidy":
+            deep = long or "lint" in sys.argv
+            tally.beside[name] = concurrent.futures.ThreadPoolExecutor(1, BESIDE).submit(timed, lambda: lint_tidy(deep))
             continue
         lint_result(tally, name, timed(globals()[f"lint_{name}"]))
 
@@ -401,7 +406,7 @@ def fuzz(tally, builds, pattern, long):
 
     chosen = [n for n in sources if not pattern or re.search(pattern, n)]
     details, failed = [], 0
-    with concurrent.futures.ThreadPoolExecutor(int(JOBS)) as pool:
+    with concurrent.futures.ThreadPoolExecutor(int(JOBS), BESIDE) as pool:
         for name, (code, output) in zip(chosen, pool.map(one, chosen)):
             if code:
                 failed += 1
@@ -476,13 +481,21 @@ def main():
     signal.signal(signal.SIGTERM, interrupted)
     begin, tally = time.monotonic(), Tally()
     builds = Builds(tally)
-    for group in groups:
+
+    def run(group):
         # pytest wants `a or b`, re wants `a|b`.
         pattern = (" or " if group in ("flow", "live") else "|").join(patterns)
         try:
             globals()[group](tally, builds, pattern, long)
         except Exception:  # a defect of this file must not pass for a success
             tally.add(group, 0, 1, 0, traceback.format_exc())
+
+    for group in [g for g in groups if g not in ("live", "fuzz", "dist")]:
+        run(group)
+    with concurrent.futures.ThreadPoolExecutor(1, BESIDE) as pool:
+        pool.map(run, [g for g in groups if g in ("fuzz", "dist")])
+        if "live" in groups:
+            run("live")
     for name, check in tally.beside.items():
         try:
             lint_result(tally, name, check.result())

@@ -203,7 +203,9 @@ def serve(program, tmp_path, keyspace, rows, index, cassandra, elastic):
     s.end()
 
 
-@pytest.mark.parametrize("object_type,flags", [("batch", ["--await"]), ("batch", []), ("location", ["--await"]), ("user", []), ("user", ["--await"])])
+@pytest.mark.parametrize("object_type,flags", [
+    ("batch", ["--await"]), ("user", []), *[pytest.param(*more, marks=pytest.mark.long) for more in
+                                            (("batch", []), ("location", ["--await"]), ("user", ["--await"]))]])
 def test_the_job(serve, cassandra_args, keyspace, rows, columns, elastic, index, object_type, flags):
     """All rows of the table are documents afterwards, field by field; a second time nothing is written."""
     _, table, key, _ = TYPES[object_type]
