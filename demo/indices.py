@@ -5,6 +5,7 @@
     indices.py wait SECONDS       until the counts are equal, or do not change any more
     indices.py compare            counts in Cassandra and in Elasticsearch, side by side; exit 1 when different
 """
+import collections
 import json
 import pathlib
 import sys
@@ -15,10 +16,12 @@ sys.path[:0] = [str(HERE), str(HERE.parent / "test/lib")]
 
 import servers  # noqa: E402
 
-# The table, the index or alias, the column that is the document's id, and a column with its field to compare.
-PAIRS = [("sunbird_courses.course_batch", "course-batch", "batchid", ("name", "name")),
-         ("sunbird.location", "location", "id", ("name", "name")),
-         ("sunbird.user", "user_alias", "id", ("lastname", "lastName"))]
+# The table, the index or alias, the columns that make the document's id, and a column with its field to compare.
+PAIRS = [("sunbird_courses.course_batch", "course-batch", ["batchid"], ("name", "name")),
+         ("sunbird.location", "location", ["id"], ("name", "name")),
+         ("sunbird.organisation", "org_alias", ["id"], ("orgname", "orgName")),
+         ("sunbird.user", "user_alias", ["id"], ("lastname", "lastName")),
+         ("sunbird_courses.user_enrolments", "user-courses", ["batchid", "userid"], ("courseid", "courseId"))]
 # What Sunbird's own services keep in the index only.
 OWN = {"participantCount": 17, "completedCount": 5, "reportUpdatedOn": "2025-06-01"}
 
@@ -59,7 +62,7 @@ def wait(seconds):
 def differences(db, elastic):
     """What is in one only, or has another value: (table, text) pairs."""
     for table, index, key, (column, field) in PAIRS:
-        rows = {getattr(row, key): getattr(row, column) for row in db.execute(f"SELECT {key}, {column} FROM {table}")}
+        rows = {"_".join(row[:-1]): row[-1] for row in db.execute(f"SELECT {', '.join(key)}, {column} FROM {table}")}
         documents = elastic.docs(index)
         for words, ids in (("in Cassandra only", rows.keys() - documents.keys()),
                            ("in Elasticsearch only", documents.keys() - rows.keys()),
@@ -68,6 +71,21 @@ def differences(db, elastic):
                 yield table, f"{len(ids)} {words}, for instance {sorted(ids)[0]}"
         if index == "course-batch" and sum(OWN.items() <= d.items() for d in documents.values()) != 3:
             yield table, f"the fields {', '.join(OWN)} of three documents did not survive"
+        if index == "user_alias":
+            yield from differences_inside(db, documents)
+
+
+def differences_inside(db, users):
+    """Users hold rows of two more tables: memberships that are not deleted, and roles."""
+    memberships, roles = collections.Counter(), collections.Counter()
+    for row in db.execute("SELECT userid, isdeleted FROM sunbird.user_organisation"):
+        memberships[row.userid] += row.isdeleted is False
+    for row in db.execute("SELECT userid FROM sunbird.user_roles"):
+        roles[row.userid] += 1
+    for table, field, there in (("user_organisation", "organisations", memberships), ("user_roles", "roles", roles)):
+        wrong = [i for i, user in users.items() if len(user.get(field) or []) != there[i]]
+        if wrong:
+            yield f"sunbird.{table}", f"{len(wrong)} users with other {field}, for instance {sorted(wrong)[0]}"
 
 
 def compare():
@@ -80,7 +98,8 @@ def compare():
         print(f"DIFFERENT: {table}: {words}")
     db.cluster.shutdown()
     if not found:
-        print("every id and name is equal, and what Sunbird's services keep in the index only is still there")
+        print("every id and name is equal, users have their organisations and roles, and what Sunbird's services keep in the index only "
+              "is still there")
     return 1 if found else 0
 
 

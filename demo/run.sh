@@ -110,9 +110,13 @@ run head -5 syncIds.csv
 mv syncIds.csv batches.csv
 
 step "The other end: our Sync API" "It answers as Sunbird's servers do, reads the rows from Cassandra and writes the documents to Elasticsearch."
+profiles=()
+for name in batch location organisation user; do
+    profiles+=(--mapping "$root/profiles/sunbird/$name.yaml")
+done
 serve=("$work/bin/cass2es" serve --listen "127.0.0.1:$port" --cassandra-hosts "$cassandra" --cassandra-port "$cassandra_port"
     --cassandra-username "$CASS2ES_TEST_USER" --cassandra-password-file "$work/cassandra-password" --elastic-url "$elastic"
-    --mapping "$root/profiles/sunbird/batch.yaml" --mapping "$root/profiles/sunbird/location.yaml" --mapping "$root/demo/user.yaml")
+    "${profiles[@]}")
 show "${serve[@]}" "&"
 (unset "${!CASS2ES_@}"; exec "${serve[@]}") >"$work/serve.log" 2>&1 &
 serve_pid=$!
@@ -137,16 +141,23 @@ step "The dry run's ids are given back, and sent" "sunbird_sync_sleep_time=0: no
 job --context_param dry_run=false --context_param sunbird_sync_sleep_time=0 --context_param sunbird_sync_object_type=batch \
     --context_param sunbird_sync_id_file="$work/batches.csv"
 
-step "The job itself, from the tables" "Batches, locations and users; the batches are there already, and are left as they are."
-for pair in course_batch:batch location:location user:user; do
+step "The job itself, from the tables" "The batches are there already, and are left as they are; users get their organisations and roles."
+for pair in course_batch:batch location:location organisation:organisation user:user; do
     job --context_param dry_run=false --context_param sunbird_sync_sleep_time=0 \
         --context_param sunbird_cassandra_table="${pair%:*}" --context_param sunbird_sync_object_type="${pair#*:}"
     echo
 done
 
-step "Enrolments: a dry run" "user_course documents come with a later version; the job knows already which user ids it would send."
-job --context_param dry_run=true --context_param sunbird_cassandra_table=user_enrolments --context_param sunbird_sync_object_type=user_course
-run wc -l syncIds.csv
+step "Enrolments, without a Sync API between" "The same mapping files serve \`cass2es sync\`: each row of the table is a document. First what it would be."
+direct() {
+    local command=("$work/bin/cass2es" sync --mapping "$root/profiles/sunbird/user_course.yaml" --cassandra-hosts "$cassandra"
+        --cassandra-port "$cassandra_port" --cassandra-username "$CASS2ES_TEST_USER" --cassandra-password-file "$work/cassandra-password"
+        --elastic-url "$elastic" "$@")
+    show "${command[@]}"
+    clean "${command[@]}" || fail "it ended with exit code $?"
+}
+direct --dry-run
+direct
 
 step "Are they the same?" \
     "The job can only say that the ids were accepted. So both stores are asked, when the Sync API has had its time (at most 2 minutes)."

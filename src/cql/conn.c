@@ -84,7 +84,7 @@ bool conn_used(const struct conn *c)
 
 void conn_trim(struct conn *c)
 {
-    if (c->in.len == 0)
+    if (c->in.len == 0 && !c->segments.open) /* an open one is received behind what is counted */
         buf_fini(&c->in);
     if (c->out.len == 0)
         buf_fini(&c->out);

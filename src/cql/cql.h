@@ -233,7 +233,8 @@ struct slice cql_pager_state(const struct cql_pager *p);
 void cql_pager_set_rows(struct cql_pager *p, uint32_t page_rows);
 /* Prefetch off or on (on): off when the bytes of a page are taken from a budget first. */
 void cql_pager_set_prefetch(struct cql_pager *p, bool on);
-/* Gives back the memory of the page given last, which ends with it, and of the session's spares. */
+/* Gives back the memory of the page given last, which ends with it, and what
+ * cql_session_trim() does. */
 void cql_pager_trim(struct cql_pager *p);
 
 /*

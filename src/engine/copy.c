@@ -231,7 +231,10 @@ static uint32_t page_bytes(const struct copy *c)
 
 static void trim(void *ctx)
 {
-    buf_fini(&((struct copier *)ctx)->lines);
+    struct copier *p = ctx;
+
+    buf_fini(&p->lines);
+    plan_work_fini(&p->fetch.work);
 }
 
 static bool copy_work(void *ctx, struct err *err)

@@ -464,7 +464,7 @@ bool direct_finish(struct direct *d, struct direct_counts *counts, struct err *e
     crew_join(&d->crew, err);
     if (!counts_read(d->o.run, direct_count_list, counts, &count_err) && err->kind == ERR_NONE)
         *err = count_err;
-    if (err->kind == ERR_NONE)
+    if (err->kind == ERR_NONE && !d->o.most_documents) /* else what waited may not be wanted */
         pause_done(&d->pause);
     tasks_free(d->tasks);
     scan_plan_fini(&d->scan);

@@ -33,8 +33,8 @@ struct direct {
     struct tasks *tasks;
     struct quota quota;
     bool by_key;      /* the scan reads keys alone, and keyed the rows */
-    struct room room; /* half of the memory: for documents larger than the workers' shares of the
-                         other half */
+    struct room room; /* half of the memory: lent for rows and documents larger than what a worker's
+                         share was divided for, which is seldom used up */
     struct pause pause;
     uint64_t before;
     atomic_uint_fast64_t rows;

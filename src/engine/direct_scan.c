@@ -449,7 +449,8 @@ static void trim(void *ctx)
     struct scanner *s = ctx;
 
     elastic_bulk_trim(&s->bulk);
-    elastic_trim(s->w.elastic);
+    plan_work_fini(&s->work);
+    keyed_trim(s->w.keyed); /* rows that were read again by themselves; and of the connections */
 }
 
 bool direct_scan_rows(void *ctx, struct err *err)

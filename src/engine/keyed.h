@@ -77,9 +77,9 @@ struct keyed_options {
     int64_t retry_budget_ms; /* per call of keyed_sync: how long without any progress before it
                                 gives up; 0: 10 minutes */
     bool strict_values;      /* an altered value fails its document */
-    size_t memory_bytes;     /* ceiling for one round of documents; twice as much for the keys of a
-                              call; 0: 32 MiB */
-    size_t most_bytes;       /* ceiling for one with a document that needs more; 0: memory_bytes */
+    size_t memory_bytes;     /* what a round of documents aims at, and its ceiling; twice as much
+                                for the keys of a call; 0: 32 MiB */
+    size_t most_bytes;       /* the ceiling of a round where it is higher; 0: it is not */
     struct room *room;       /* shared with others: a round comes to half of memory_bytes, and what
                                 is larger takes its room here; NULL: a round may come to all */
 };
@@ -140,6 +140,9 @@ struct keyed;
 /* NULL with err. No connection is made before it is needed. */
 struct keyed *keyed_open(const struct keyed_options *o, struct err *err);
 void keyed_free(struct keyed *k);
+/* Between two calls: gives back the memory that large documents took, also of the elastic client.
+ */
+void keyed_trim(struct keyed *k);
 AUTO_DEFINE(keyed);
 
 /* The plan of an object type (case matters, as in the original), or NULL. */

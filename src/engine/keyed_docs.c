@@ -433,18 +433,24 @@ static bool choose(struct keyed *k, struct doc *first, size_t count, struct doc 
     return wait_ms <= 0 || retry_pause(k->o.clock, k->o.cancel, wait_ms + 1, err);
 }
 
+void keyed_trim(struct keyed *k)
+{
+    arena_fini(&k->look_mem);
+    arena_fini(&k->write_mem);
+    arena_fini(&k->row_mem);
+    plan_work_fini(&k->work);
+    buf_fini(&k->text);
+    elastic_bulk_trim(&k->bulk);
+    elastic_trim(k->elastic);
+    cql_session_trim(k->session);
+}
+
 /* What a large document took is given back with its room: it does not become the worker's. */
 static void give_room(struct keyed *k)
 {
     if (!k->room)
         return;
-    arena_fini(&k->look_mem);
-    arena_fini(&k->write_mem);
-    arena_fini(&k->row_mem);
-    buf_fini(&k->text);
-    elastic_bulk_trim(&k->bulk);
-    elastic_trim(k->elastic);
-    cql_session_trim(k->session);
+    keyed_trim(k);
     room_give(k->o.room, k->room);
     k->room = 0;
 }

@@ -32,8 +32,8 @@ void pause_fini(struct pause *p);
 bool pause_look(struct pause *p, struct elastic *e);
 /* A request was carried out, the whole of it: when the run is paused, asks whether it still is. */
 void pause_pass(struct pause *p, struct elastic *e);
-/* The run is over and nothing is left to be written: what it waited for has passed, asked or not.
- * After the threads of all others have ended. */
+/* The run is over and nothing waits for the index any more: what it waited for has passed, asked or
+ * not. After the threads of all others have ended. */
 void pause_done(struct pause *p);
 bool pause_is_on(struct pause *p);
 /* "paused: " and the reason, cut to the size; nothing is written while it is not. */

@@ -8,11 +8,11 @@ struct reading {
     struct worker *w;
     struct cql_session *session;
     struct retry retry;
-    uint32_t row_bytes;    /* in the last range that had rows; 0: none had */
+    uint32_t row_bytes;    /* mean of the last range that had rows; 0: none had */
+    uint64_t last_bytes;   /* mean of the last page that had rows */
     uint32_t most_rows;    /* of a page, seen in the last range; 0: nothing seen */
     unsigned splits;       /* of the task at hand */
     bool taking;           /* what failed was the owner's part */
-    bool begun;            /* a page came */
     bool alone;            /* the page at hand has taken its room */
     struct scan_page page; /* at hand: the scan looks at it as well */
 };
@@ -25,20 +25,17 @@ enum {
     ROOM_COPIES = 4 /* of a large row: the answer and the body, each of which grows by doubling */
 };
 
-/* 0: nothing is known. */
-static uint64_t row_bytes(const struct reading *r)
-{
-    return r->row_bytes ? r->row_bytes : tasks_mean_partition_bytes(r->w->tasks);
-}
-
 static uint32_t first_page_rows(const struct reading *r)
 {
-    if (!r->row_bytes && r->w->first_rows)
+    uint64_t row_bytes = r->row_bytes;
+
+    if (!row_bytes && r->w->first_rows)
         return r->w->first_rows;
-    uint64_t bytes = row_bytes(r);
-    if (!bytes)
+    if (!row_bytes)
+        row_bytes = tasks_mean_partition_bytes(r->w->tasks);
+    if (!row_bytes)
         return r->w->room ? 1 : 0;
-    return (uint32_t)(r->w->page_bytes / bytes + 1);
+    return (uint32_t)(r->w->page_bytes / row_bytes + 1);
 }
 
 /* The next page, or the first after opening. False with ERR_NONE at the end of the range. */
@@ -123,9 +120,10 @@ static enum step step(struct reading *r, struct scan **scan, struct reached *at,
 {
     if (!next_page(r, scan, &at->task, &r->page, err))
         return err->kind == ERR_NONE ? STEP_ENDED : STEP_UNREAD;
-    r->begun = true;
-    if (scan_row_bytes(*scan))
+    if (r->page.page.row_count) {
         r->row_bytes = scan_row_bytes(*scan);
+        r->last_bytes = r->page.page.rows.n / r->page.page.row_count + 1;
+    }
     r->most_rows = scan_most_rows(*scan);
     if (!r->w->take_page(r->w->ctx, &at->task, &r->page, err))
         return STEP_UNTAKEN;
@@ -134,30 +132,48 @@ static enum step step(struct reading *r, struct scan **scan, struct reached *at,
     return r->page.last || has_enough(r) ? STEP_ENDED : STEP_ON;
 }
 
-/* What has no room in the worker's share. The first row, when nothing is known, is as large as can
- * be. */
-static bool is_large(const struct reading *r, uint64_t bytes)
+/* What a row needs, from what was seen; 0: it has room in the worker's share. The first row, when
+ * nothing is known, may be as large as can be; where conditions leave few rows it is not waited
+ * for. */
+static uint64_t row_needs(const struct reading *r)
 {
-    return r->w->room && (bytes ? bytes * ROOM_COPIES > r->w->share_bytes : !r->begun);
+    uint64_t bytes = r->last_bytes;
+
+    if (!bytes) {
+        bytes = tasks_mean_partition_bytes(r->w->tasks);
+        bool small =
+            r->w->plan->pushed_count || (bytes && bytes * ROOM_COPIES <= r->w->share_bytes);
+        return small ? 0 : SIZE_MAX;
+    }
+    bytes *= ROOM_COPIES;
+    return bytes > r->w->share_bytes ? bytes : 0;
+}
+
+static void trim(struct reading *r, struct scan *scan)
+{
+    r->w->trim(r->w->ctx);
+    if (scan)
+        scan_trim(scan);
 }
 
 static enum step step_in_room(struct reading *r, struct scan **scan, struct reached *at,
                               struct err *err)
 {
-    uint64_t bytes = row_bytes(r);
+    uint64_t needs = r->w->room ? row_needs(r) : 0;
+    enum step what = STEP_ENDED;
     size_t room = 0;
 
-    r->alone = is_large(r, bytes);
-    if (r->alone && !room_take(r->w->room, bytes ? bytes * ROOM_COPIES : SIZE_MAX, &room, err))
+    r->alone = needs > 0;
+    if (r->alone && !room_take(r->w->room, needs, &room, err))
         return STEP_UNREAD;
     if (*scan)
         scan_set_alone(*scan, r->alone);
-    enum step what = step(r, scan, at, err);
-    if (is_large(r, row_bytes(r))) {
-        r->w->trim(r->w->ctx);
-        if (*scan)
-            scan_trim(*scan);
-    }
+    if (crew_stopped(r->w->crew)) /* while it waited for room */
+        what = STEP_ON;
+    else if (!has_enough(r))
+        what = step(r, scan, at, err);
+    if (r->w->room && r->last_bytes && row_needs(r))
+        trim(r, *scan);
     if (r->alone)
         room_give(r->w->room, room);
     return what;

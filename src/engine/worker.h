@@ -30,8 +30,9 @@ struct worker {
     struct quota *quota; /* nothing more is read when it has ended; NULL: everything is */
     uint32_t first_rows; /* of the very first page; 0: by the table's estimates, else 1
                           * (with `room`) or 50 */
-    /* A row that is too large for `share_bytes`, a worker's part of the memory, takes its room here
-     * from before it is read until it is handed on, alone; `trim` gives back what it left with the
+    /* Rows that are too large for `share_bytes`, a worker's part of the memory, take their room
+     * here from before they are read until they are handed on, one at a time, as soon as one was
+     * seen; so does the first row when nothing is known. `trim` gives back what they left with the
      * owner. NULL: no bound, and no trim. */
     struct room *room;
     size_t share_bytes;

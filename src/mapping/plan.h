@@ -194,6 +194,7 @@ struct plan_work {
     const char *reason; /* of the last document that failed: a stable word */
 };
 void plan_work_init(struct plan_work *w, size_t max_bytes);
+/* Gives all memory back; it may be used again. */
 void plan_work_fini(struct plan_work *w);
 
 /* Does the mapping make a document of this row (`where`). Always so without conditions. */

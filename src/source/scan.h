@@ -111,7 +111,8 @@ void scan_free(struct scan *s);
 AUTO_DEFINE(scan);
 /* One page at a time: the next is not read ahead, as it is by default. */
 void scan_set_alone(struct scan *s, bool alone);
-/* Gives back the memory of the page given last, which ends with it. */
+/* Gives back the memory of the page given last, which ends with it; so scan_ended_whole() can't
+ * tell any more. */
 void scan_trim(struct scan *s);
 /* The last row of the page that scan_next() gave last (plan.last_is_told): makes done_to and
  * inside.

@@ -11,7 +11,7 @@ import pytest
 import servers
 
 PROFILES = servers.ROOT / "profiles"
-USER = servers.ROOT / "demo/user.yaml"
+USER = servers.ROOT / "test/data/user.yaml"
 PATHS = ("/v1/data/sync", "/data/v1/index/sync", "/api/data/v1/index/sync")
 TABLES = {"batch": ("course_batch", "course-batch"), "location": ("location", "location"), "user": ("user", "userv3")}
 

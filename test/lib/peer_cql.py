@@ -1115,7 +1115,15 @@ class Node:
     def up(self):
         self.listener = socket.socket()
         self.listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        self.listener.bind((self.address, self.ring.port))
+        end = time.monotonic() + 1
+        while True:
+            try:
+                self.listener.bind((self.address, self.ring.port))
+                break
+            except OSError:  # somebody's connection has the port for a moment
+                if time.monotonic() > end:
+                    raise
+            time.sleep(0.02)
         self.listener.listen(64)
         threading.Thread(target=self.accept, args=(self.listener,), daemon=True).start()
 

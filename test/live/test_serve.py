@@ -21,7 +21,7 @@ SIZES = {"batches": 300, "courses": 90, "users": 400, "locations": 120, "enrolme
 TYPES = {  # object type: mapping, table, key of its id, renames
     "batch": ("profiles/sunbird/batch.yaml", "course_batch", "batchid", ("lms", "course_batch")),
     "location": ("profiles/sunbird/location.yaml", "location", "id", ("userorg", "location")),
-    "user": ("demo/user.yaml", "user", "id", ("userorg", "user"))}
+    "user": ("test/data/user.yaml", "user", "id", ("userorg", "user"))}
 
 
 @pytest.fixture(scope="module")

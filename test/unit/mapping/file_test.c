@@ -232,8 +232,7 @@ static void definition_of_the_index(void **state)
 static void profiles_load(void **state)
 {
     static const char *const paths[] = {"/../../profiles/sunbird/batch.yaml",
-                                        "/../../profiles/sunbird/location.yaml",
-                                        "/../../demo/user.yaml"};
+                                        "/../../profiles/sunbird/location.yaml", "/user.yaml"};
 
     (void)state;
     for (size_t i = 0; i < 3; i++) {
