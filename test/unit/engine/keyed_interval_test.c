@@ -22,9 +22,8 @@ static struct row rows[ROWS];
 static size_t row_count;
 static bool clustered;
 
-static int compare(const void *x, const void *y)
+static int compare(const struct row *one, const struct row *two)
 {
-    const struct row *one = x, *two = y;
     int64_t a = number_of(one->p), b = number_of(two->p);
     int c = a < b ? -1 : a > b;
 
@@ -43,27 +42,26 @@ static struct row *row_find(const char *p, const char *a, const char *b)
 
 static void row_put(const char *p, const char *a, const char *b, const char *v)
 {
-    struct row *r = row_find(p, a, b);
+    struct row *r = row_find(p, a, b), new = {.v = ""};
 
     if (!r) {
         assert_true(row_count < ROWS);
-        r = &rows[row_count++];
+        snprintf(new.p, sizeof new.p, "%s", p);
+        snprintf(new.a, sizeof new.a, "%s", a);
+        snprintf(new.b, sizeof new.b, "%s", b);
+        for (r = &rows[row_count++]; r > rows && compare(&r[-1], &new) > 0; r--)
+            *r = r[-1];
+        *r = new;
     }
-    snprintf(r->p, sizeof r->p, "%s", p);
-    snprintf(r->a, sizeof r->a, "%s", a);
-    snprintf(r->b, sizeof r->b, "%s", b);
     snprintf(r->v, sizeof r->v, "%s", v);
-    qsort(rows, row_count, sizeof *rows, compare);
 }
 
 static void row_delete(const char *p, const char *a, const char *b)
 {
     struct row *r = row_find(p, a, b);
 
-    if (r) {
-        *r = rows[--row_count];
-        qsort(rows, row_count, sizeof *rows, compare);
-    }
+    if (r)
+        memmove(r, r + 1, (size_t)(&rows[row_count--] - (r + 1)) * sizeof *r);
 }
 
 static const char *id_of(const struct row *r)
