@@ -182,12 +182,11 @@ static bool hand_over(struct conn *c, struct call *call, struct frame *f, size_t
 static bool unexpected(struct conn *c, const struct frame *f, struct err *err)
 {
     struct frame copy = *f;
-    struct frame_prefix prefix;
     struct codec_error e;
     struct arena mem;
 
     arena_init(&mem, 64 << 10);
-    if (copy.opcode == OP_ERROR && frame_strip(&copy, &prefix, err) &&
+    if (copy.opcode == OP_ERROR && frame_strip(&copy, err) &&
         codec_read_error(copy.body, c->version, &mem, &e, err)) {
         codec_error_set(&e, err);
         err->kind = ERR_RETRY;
@@ -202,7 +201,6 @@ static bool unexpected(struct conn *c, const struct frame *f, struct err *err)
 /* Nobody waits for an event: one that can't be read is as good as lost. */
 static void take_event(struct conn *c, struct frame *f)
 {
-    struct frame_prefix prefix;
     struct buf plain;
     struct err ignored;
     bool ok = true;
@@ -212,7 +210,7 @@ static void take_event(struct conn *c, struct frame *f)
         ok = body_decompress(&plain, f->body, EVENTS_BYTES_MAX, &ignored);
         f->body = buf_slice(&plain);
     }
-    if (ok && frame_strip(f, &prefix, &ignored))
+    if (ok && frame_strip(f, &ignored))
         keep_event(c, f->body);
     else
         c->events_lost = true;
@@ -234,8 +232,7 @@ static bool deliver(struct conn *c, struct frame *f, size_t total, struct err *e
         c->orphans--;
         c->in_used += total;
     } else {
-        struct frame_prefix prefix;
-        if (!hand_over(c, call, f, total, err) || !frame_strip(&call->frame, &prefix, err))
+        if (!hand_over(c, call, f, total, err) || !frame_strip(&call->frame, err))
             return false;
         call->state = CALL_DONE;
         call->conn = NULL;

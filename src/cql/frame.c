@@ -52,60 +52,45 @@ static bool take_string(struct slice *in, struct slice *out)
     return take_u16(in, &n) && slice_take(in, n, out);
 }
 
-static bool take_warnings(struct slice *body, struct frame_prefix *out)
+static bool skip_warnings(struct slice *body)
 {
-    struct slice text;
+    struct slice skipped;
+    uint16_t n;
 
-    if (!take_u16(body, &out->warning_count))
+    if (!take_u16(body, &n))
         return false;
-    out->warnings.p = body->p;
-    for (uint16_t i = 0; i < out->warning_count; i++) {
-        if (!take_string(body, &text))
+    while (n--)
+        if (!take_string(body, &skipped))
             return false;
-    }
-    out->warnings.n = (size_t)(body->p - out->warnings.p);
     return true;
 }
 
-static bool take_payload(struct slice *body, struct slice *out)
+static bool skip_payload(struct slice *body)
 {
-    struct slice start = *body;
     struct slice skipped;
     uint16_t n;
     int32_t length;
 
     if (!take_u16(body, &n))
         return false;
-    for (uint16_t i = 0; i < n; i++) {
+    while (n--)
         if (!take_string(body, &skipped) || !take_i32(body, &length) ||
             (length > 0 && !slice_take(body, (size_t)length, &skipped)))
             return false;
-    }
-    *out = slice_of(start.p, (size_t)(body->p - start.p));
     return true;
 }
 
-bool frame_strip(struct frame *f, struct frame_prefix *out, struct err *err)
+bool frame_strip(struct frame *f, struct err *err)
 {
-    struct frame_prefix prefix = {0};
-    struct slice body = f->body;
+    struct slice body = f->body, tracing_id;
 
     /* In this order: native_protocol_v4.spec, section 2.2. */
-    if (((f->flags & FRAME_TRACING) && !slice_take(&body, 16, &prefix.tracing_id)) ||
-        ((f->flags & FRAME_WARNING) && !take_warnings(&body, &prefix)) ||
-        ((f->flags & FRAME_CUSTOM_PAYLOAD) && !take_payload(&body, &prefix.custom_payload)))
+    if (((f->flags & FRAME_TRACING) && !slice_take(&body, 16, &tracing_id)) ||
+        ((f->flags & FRAME_WARNING) && !skip_warnings(&body)) ||
+        ((f->flags & FRAME_CUSTOM_PAYLOAD) && !skip_payload(&body)))
         return err_set(err, ERR_RETRY, "the flags of a %s promise more than is there",
                        frame_opcode_name(f->opcode));
     f->body = body;
-    *out = prefix;
-    return true;
-}
-
-bool frame_next_warning(struct frame_prefix *p, struct slice *text)
-{
-    if (!p->warning_count || !take_string(&p->warnings, text))
-        return false;
-    p->warning_count--;
     return true;
 }
 

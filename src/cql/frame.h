@@ -65,19 +65,10 @@ enum frame_status frame_take(struct slice *in, uint8_t version, uint32_t max_bod
  * (To ask for the right amount of room before reading on.) */
 size_t frame_bytes_wanted(struct slice in);
 
-/* What may stand in front of a response's message. Slices point into the body. */
-struct frame_prefix {
-    struct slice tracing_id;     /* 16 bytes, or null */
-    uint16_t warning_count;      /* 0: none */
-    struct slice warnings;       /* warning_count x [string] */
-    struct slice custom_payload; /* [bytes map] as it came, or null */
-};
-
-/* Moves f->body (not compressed any more) past the prefix that f->flags announce.
- * False with err (ERR_RETRY) when it is cut short. */
-bool frame_strip(struct frame *f, struct frame_prefix *out, struct err *err);
-/* The next warning off the front; false at the end. */
-bool frame_next_warning(struct frame_prefix *p, struct slice *text);
+/* Moves f->body (not compressed any more) past what f->flags announce in front of a response's
+ * message: a tracing id, warnings, a custom payload. False with err (ERR_RETRY) when it is cut
+ * short. */
+bool frame_strip(struct frame *f, struct err *err);
 
 /* Writes a request's header with length 0 and yields where it begins; frame_end() fills in the
  * length. */

@@ -16,7 +16,7 @@ struct ring_token {
 
 struct ring {
     struct arena mem;
-    struct ring_node *nodes;
+    struct ring_node *nodes; /* without their tokens */
     size_t node_count;
     struct ring_token *tokens; /* ascending, each once */
     size_t token_count;
@@ -54,17 +54,11 @@ struct ring *ring_new(const struct ring_node *nodes, size_t count)
     ensure(r->nodes && r->tokens);
     r->node_count = count;
     for (size_t i = 0; i < count; i++) {
-        int64_t *tokens = arena_alloc(&r->mem, (nodes[i].token_count + 1) * sizeof *tokens);
-        ensure(tokens);
-        for (size_t k = 0; k < nodes[i].token_count; k++) {
-            tokens[k] = nodes[i].tokens[k];
-            r->tokens[n++] = (struct ring_token){tokens[k], (int32_t)i};
-        }
-        r->nodes[i] = nodes[i];
-        r->nodes[i].tokens = tokens;
-        r->nodes[i].dc = copy_text(r, nodes[i].dc);
-        r->nodes[i].rack = copy_text(r, nodes[i].rack);
-        r->nodes[i].address = copy_text(r, nodes[i].address);
+        for (size_t k = 0; k < nodes[i].token_count; k++)
+            r->tokens[n++] = (struct ring_token){nodes[i].tokens[k], (int32_t)i};
+        r->nodes[i] = (struct ring_node){.dc = copy_text(r, nodes[i].dc),
+                                         .rack = copy_text(r, nodes[i].rack),
+                                         .token_count = nodes[i].token_count};
     }
     qsort(r->tokens, n, sizeof *r->tokens, by_token);
     for (size_t i = 0; i < n; i++) {
@@ -80,26 +74,6 @@ void ring_free(struct ring *r)
         return;
     arena_fini(&r->mem);
     free(r);
-}
-
-size_t ring_node_count(const struct ring *r)
-{
-    return r->node_count;
-}
-
-const struct ring_node *ring_node_at(const struct ring *r, size_t index)
-{
-    ensure(index < r->node_count);
-    return &r->nodes[index];
-}
-
-int32_t ring_find_host(const struct ring *r, const uint8_t host_id[16])
-{
-    for (size_t i = 0; i < r->node_count; i++) {
-        if (memcmp(r->nodes[i].host_id, host_id, 16) == 0)
-            return (int32_t)i;
-    }
-    return -1;
 }
 
 /* ---- replication ------------------------------------------------------------------------------

@@ -16,10 +16,8 @@
 #include "cql/cql.h"
 
 struct ring_node {
-    uint8_t host_id[16];
     const char *dc;
     const char *rack;
-    const char *address; /* "10.0.0.3:9042", for messages */
     const int64_t *tokens;
     size_t token_count;
 };
@@ -30,10 +28,6 @@ struct ring;
 struct ring *ring_new(const struct ring_node *nodes, size_t count);
 void ring_free(struct ring *r);
 AUTO_DEFINE(ring);
-size_t ring_node_count(const struct ring *r);
-const struct ring_node *ring_node_at(const struct ring *r, size_t index);
-/* -1: not there. */
-int32_t ring_find_host(const struct ring *r, const uint8_t host_id[16]);
 
 enum replication_kind {
     REPLICATION_SIMPLE,     /* SimpleStrategy */

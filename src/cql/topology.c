@@ -140,8 +140,7 @@ static bool add_node(struct reading *r, const struct rows *row, bool local)
         if (memcmp(t->nodes[i]->host_id, n->host_id, 16) == 0)
             return false;
     struct ring_node *into = &r->found[t->node_count];
-    *into = (struct ring_node){.dc = n->dc, .rack = n->rack, .address = n->address};
-    memcpy(into->host_id, n->host_id, 16);
+    *into = (struct ring_node){.dc = n->dc, .rack = n->rack};
     if (t->murmur3)
         into->token_count = read_tokens(f.tokens, &r->mem, &into->tokens);
     t->nodes[t->node_count++] = n;

@@ -79,21 +79,3 @@ void interval_set_remove(struct interval_set *s, int64_t start, int64_t end)
     if (to > from)
         replace(s, from, to - from, left, kept);
 }
-
-bool interval_set_has(const struct interval_set *s, int64_t start, int64_t end)
-{
-    if (start >= end)
-        return true;
-    size_t at = first_reaching(s, end);
-    return at < s->count && s->list[at].start <= start;
-}
-
-uint64_t interval_set_size(const struct interval_set *s)
-{
-    uint64_t sum = 0;
-
-    /* The widest set there is, (INT64_MIN, INT64_MAX], has 2^64 - 1 values: no sum can overflow. */
-    for (size_t i = 0; i < s->count; i++)
-        sum += (uint64_t)s->list[i].end - (uint64_t)s->list[i].start;
-    return sum;
-}

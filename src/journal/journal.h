@@ -48,10 +48,6 @@ struct interval_set {
 void interval_set_fini(struct interval_set *s);
 void interval_set_add(struct interval_set *s, int64_t start, int64_t end);
 void interval_set_remove(struct interval_set *s, int64_t start, int64_t end);
-bool interval_set_has(const struct interval_set *s, int64_t start,
-                      int64_t end); /* the whole of it */
-/* The number of values covered. */
-uint64_t interval_set_size(const struct interval_set *s);
 
 /* ---- journal and runs -------------------------------------------------------------------------
  */

@@ -17,7 +17,6 @@ enum {
     KEYS_MAX = 10000,   /* that one element may ask for */
     LABEL_STEP = 16,    /* copied at a time, also beyond the end: there is room */
     LABELS_MAX_BYTES = 64 << 20,
-    WORK_MAX_BYTES = 64 << 20,
 };
 
 /* How a field is written: chosen once. */
@@ -1430,19 +1429,6 @@ static bool write_document(const struct plan *p, const struct slice *cells, stru
     return err_set(err, ERR_REJECT, "the document is too large");
 }
 
-bool plan_write(const struct plan *p, const struct slice *cells, struct slice id, struct buf *out,
-                struct json_counts *counts, struct err *err)
-{
-    struct plan_work w;
-
-    if (!plan_has_steps(p))
-        return write_document(p, cells, id, NULL, out, counts, err);
-    plan_work_init(&w, WORK_MAX_BYTES);
-    bool ok = plan_make(p, cells, id, NULL, &w, out, counts, err);
-    plan_work_fini(&w);
-    return ok;
-}
-
 /* ---- documents of more than their row ----------------------------------------------------------
  */
 
@@ -1495,11 +1481,6 @@ bool plan_read_fits(const struct plan *p, uint16_t read, const struct columns *c
 uint16_t plan_levels(const struct plan *p)
 {
     return p->steps.levels;
-}
-
-bool plan_has_steps(const struct plan *p)
-{
-    return p->has_steps;
 }
 
 bool plan_has_where(const struct plan *p)

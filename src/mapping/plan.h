@@ -134,7 +134,7 @@ bool plan_id(const struct plan *p, const struct slice *key, struct buf *out, str
 /* The _id holds the whole primary key; else rows of a table may share one, and the last wins. */
 bool plan_id_unique(const struct plan *p);
 
-/* Is the _id copied into documents: plan_write() then wants it. */
+/* Is the _id copied into documents: plan_make() then wants it. */
 bool plan_needs_id(const struct plan *p);
 
 bool plan_has_routing(const struct plan *p);
@@ -149,18 +149,7 @@ bool plan_routing(const struct plan *p, const struct slice *cells, struct buf *o
 bool plan_write_version(const struct plan *p, const struct slice *cells, int64_t *out,
                         struct err *err);
 
-/*
- * Appends the document of a row as compact JSON.
- *   cells  plan_column_count() of them, as plan_read_text() selects
- *   id     its _id, for copies of it
- *   counts added to: values that were altered
- * False: ERR_REJECT (a value that can't be decoded: names the column), and `out` is cut back; it is
- * left `full` when it was too small.
- */
-bool plan_write(const struct plan *p, const struct slice *cells, struct slice id, struct buf *out,
-                struct json_counts *counts, struct err *err);
-
-/* ---- documents of more than their row ---------------------------------------------------------
+/* ---- documents --------------------------------------------------------------------------------
  *
  * for (level = 0; level < plan_levels(p); level++) {
  *     plan_need(p, level, cells, &fetched, &work);   for each row: after all of them were read
@@ -185,8 +174,6 @@ const struct plan_read *plan_read_at(const struct plan *p, uint16_t read);
 bool plan_read_fits(const struct plan *p, uint16_t read, const struct columns *c);
 /* Rounds of reads; 0: a document is its row. */
 uint16_t plan_levels(const struct plan *p);
-/* Documents need a plan_work: plan_write() makes one for each. */
-bool plan_has_steps(const struct plan *p);
 
 struct plan_work {
     struct arena mem;
@@ -210,10 +197,14 @@ bool plan_need(const struct plan *p, uint16_t level, const struct slice *cells, 
 #define PLAN_FILTERED "filtered"
 
 /*
- * plan_write() with rows of other tables; those that are not in `fetched` are missing.
- *   fetched  may be NULL without levels
- * False: w->reason is bad_value, bad_json, lookup_missing, bad_key, several_rows, bad_config,
- * bad_cast, read_failed, document_too_large, or PLAN_FILTERED.
+ * Appends the document of a row as compact JSON.
+ *   cells    plan_column_count() of them, as plan_read_text() selects
+ *   id       its _id, for copies of it
+ *   fetched  rows of other tables: those that are not there are missing; may be NULL without levels
+ *   counts   added to: values that were altered
+ * False: ERR_REJECT (a value that can't be decoded: names the column), and `out` is cut back; it is
+ * left `full` when it was too small. w->reason is bad_value, bad_json, lookup_missing, bad_key,
+ * several_rows, bad_config, bad_cast, read_failed, document_too_large, or PLAN_FILTERED.
  */
 bool plan_make(const struct plan *p, const struct slice *cells, struct slice id,
                struct fetched *fetched, struct plan_work *w, struct buf *out,

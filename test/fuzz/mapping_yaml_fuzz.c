@@ -34,13 +34,16 @@ static void write_row(const struct plan *p)
     struct err err = {0};
     struct buf id, doc;
     struct arena mem;
+    struct plan_work work;
 
     buf_init(&id, 4096);
     buf_init(&doc, 4 << 20);
     arena_init(&mem, 64 << 20);
+    plan_work_init(&work, 64 << 20);
     if (plan_column_count(p) == 4 && plan_id(p, cells, &id, &err) &&
-        plan_write(p, cells, buf_slice(&id), &doc, &counts, &err))
+        plan_make(p, cells, buf_slice(&id), NULL, &work, &doc, &counts, &err))
         ensure(json_parse(buf_slice(&doc), &mem, &err));
+    plan_work_fini(&work);
     arena_fini(&mem);
     buf_fini(&id);
     buf_fini(&doc);

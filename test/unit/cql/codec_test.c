@@ -30,11 +30,10 @@ static int16_t stream_of(struct slice envelope)
 static struct frame body_of(struct slice envelope)
 {
     struct frame f;
-    struct frame_prefix prefix;
     struct err err = {0};
 
     assert_int_equal(frame_take(&envelope, 0, 1 << 20, &f, &err), FRAME_READY);
-    assert_true(frame_strip(&f, &prefix, &err));
+    assert_true(frame_strip(&f, &err));
     return f;
 }
 

@@ -18,31 +18,26 @@ static struct ring *small_ring(const char *const *places, size_t count)
 {
     static int64_t tokens[16];
     struct ring_node nodes[16] = {0};
-    static char dcs[16][16], racks[16][16], names[16][2];
+    static char dcs[16][16], racks[16][16];
 
     for (size_t i = 0; i < count; i++) {
         const char *slash = strchr(places[i], '/');
         snprintf(dcs[i], 16, "%.*s", (int)(slash - places[i]), places[i]);
         snprintf(racks[i], 16, "%s", slash + 1);
-        names[i][0] = (char)('a' + i);
         tokens[i] = (int64_t)(i + 1) * 10;
-        nodes[i] = (struct ring_node){.host_id = {(uint8_t)i},
-                                      .dc = dcs[i],
-                                      .rack = racks[i],
-                                      .address = names[i],
-                                      .tokens = &tokens[i],
-                                      .token_count = 1};
+        nodes[i] = (struct ring_node){
+            .dc = dcs[i], .rack = racks[i], .tokens = &tokens[i], .token_count = 1};
     }
     return ring_new(nodes, count);
 }
 
-static const char *replicas_text(const struct ring *r, const struct ring_range *range)
+static const char *replicas_text(const struct ring_range *range)
 {
     static char text[64];
     size_t n = 0;
 
     for (uint32_t i = 0; i < range->replica_count; i++)
-        text[n++] = ring_node_at(r, (size_t)range->replicas[i])->address[0];
+        text[n++] = (char)('a' + range->replicas[i]);
     text[n] = '\0';
     return text;
 }
@@ -93,23 +88,9 @@ static void replicas_by_hand(void **state)
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         AUTO(ring) struct ring *r = small_ring(rows[i].places, rows[i].count);
         AUTO(ring_map) struct ring_map *m = ring_map_new(r, rows[i].how);
-        if (strcmp(replicas_text(r, ring_map_find(m, rows[i].token)), rows[i].want) != 0)
-            fail_msg("row %zu: %s", i, replicas_text(r, ring_map_find(m, rows[i].token)));
+        if (strcmp(replicas_text(ring_map_find(m, rows[i].token)), rows[i].want) != 0)
+            fail_msg("row %zu: %s", i, replicas_text(ring_map_find(m, rows[i].token)));
     }
-}
-
-static void nodes_are_known_by_host_id(void **state)
-{
-    (void)state;
-    static const char *const places[] = {"d/r", "d/r", "d/r"};
-    AUTO(ring) struct ring *r = small_ring(places, 3);
-    const uint8_t second[16] = {1};
-    const uint8_t nobody[16] = {9};
-
-    assert_int_equal(ring_node_count(r), 3);
-    assert_int_equal(ring_find_host(r, second), 1);
-    assert_int_equal(ring_find_host(r, nobody), -1);
-    assert_string_equal(ring_node_at(r, 2)->address, "c");
 }
 
 static void without_tokens(void **state)
@@ -197,15 +178,23 @@ static void replication_options(void **state)
 
 /* The plain rule of the specification, written another way: distinct nodes round the ring; a node
  * of a rack already met only once all racks were, or when there are more replicas than racks. */
-static void check_topology(const struct ring *r, const struct ring_range *range, const char *dc,
-                           int factor, int dc_nodes, int dc_racks)
+struct random_ring {
+    struct ring *ring;
+    struct ring_node nodes[12];
+    size_t node_count;
+    int dc_nodes[2], dc_racks[2];
+    int64_t tokens[12][16];
+};
+
+static void check_topology(const struct random_ring *x, const struct ring_range *range,
+                           const char *dc, int factor, int dc_nodes, int dc_racks)
 {
     int found = 0;
     const char *racks[64];
     int distinct = 0;
 
     for (uint32_t i = 0; i < range->replica_count; i++) {
-        const struct ring_node *n = ring_node_at(r, (size_t)range->replicas[i]);
+        const struct ring_node *n = &x->nodes[range->replicas[i]];
         for (uint32_t k = 0; k < i; k++)
             assert_int_not_equal(range->replicas[i], range->replicas[k]);
         if (strcmp(n->dc, dc) != 0)
@@ -229,21 +218,14 @@ static int by_start(const void *a, const void *b)
     return (x->start > y->start) - (x->start < y->start);
 }
 
-struct random_ring {
-    struct ring *ring;
-    int dc_nodes[2], dc_racks[2];
-    int64_t tokens[12][16];
-};
-
 static void make_random(struct random_ring *x)
 {
     static const char *const dcs[] = {"east", "west"};
     static const char *const racks[] = {"r1", "r2", "r3", "r4"};
-    struct ring_node nodes[12] = {0};
     size_t count = 1 + next_random() % 12;
     bool rack_used[2][4] = {0};
 
-    *x = (struct random_ring){0};
+    *x = (struct random_ring){.node_count = count};
     for (size_t i = 0; i < count; i++) {
         size_t dc = next_random() % 2;
         size_t rack = next_random() % 4;
@@ -254,17 +236,13 @@ static void make_random(struct random_ring *x)
             x->tokens[i][0] = INT64_MAX;
         if (next_random() % 8 == 0)
             x->tokens[i][0] = INT64_MIN + 1;
-        nodes[i] = (struct ring_node){.host_id = {(uint8_t)(i + 1)},
-                                      .dc = dcs[dc],
-                                      .rack = racks[rack],
-                                      .address = "n",
-                                      .tokens = x->tokens[i],
-                                      .token_count = tokens};
+        x->nodes[i] = (struct ring_node){
+            .dc = dcs[dc], .rack = racks[rack], .tokens = x->tokens[i], .token_count = tokens};
         x->dc_nodes[dc]++;
         x->dc_racks[dc] += !rack_used[dc][rack];
         rack_used[dc][rack] = true;
     }
-    x->ring = ring_new(nodes, count);
+    x->ring = ring_new(x->nodes, count);
 }
 
 /* Two nodes with the same token: then one of them may own nothing, and counts differ. */
@@ -272,8 +250,8 @@ static bool tokens_are_distinct(const struct random_ring *x)
 {
     int ends = 0;
 
-    for (size_t i = 0; i < ring_node_count(x->ring); i++) {
-        const struct ring_node *n = ring_node_at(x->ring, i);
+    for (size_t i = 0; i < x->node_count; i++) {
+        const struct ring_node *n = &x->nodes[i];
         ends += n->tokens[0] == INT64_MAX || n->tokens[0] == INT64_MIN + 1;
     }
     return ends <= 1;
@@ -385,7 +363,7 @@ static void random_rings(void **state)
         for (size_t i = 0;
              i < m->count && how.kind == REPLICATION_TOPOLOGY && tokens_are_distinct(&x); i++) {
             for (int d = 0; d < 2; d++)
-                check_topology(x.ring, &m->ranges[i], dcs[d], how.dcs[d].factor, x.dc_nodes[d],
+                check_topology(&x, &m->ranges[i], dcs[d], how.dcs[d].factor, x.dc_nodes[d],
                                x.dc_racks[d]);
         }
         struct ring_estimate estimates[20];
@@ -492,10 +470,13 @@ static void local_replicas_first(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(replicas_by_hand),     cmocka_unit_test(nodes_are_known_by_host_id),
-        cmocka_unit_test(without_tokens),       cmocka_unit_test(replication_options),
-        cmocka_unit_test(random_rings),         cmocka_unit_test(split_by_size),
-        cmocka_unit_test(local_replicas_first), cmocka_unit_test(estimates_out_of_this_world),
+        cmocka_unit_test(replicas_by_hand),
+        cmocka_unit_test(without_tokens),
+        cmocka_unit_test(replication_options),
+        cmocka_unit_test(random_rings),
+        cmocka_unit_test(split_by_size),
+        cmocka_unit_test(local_replicas_first),
+        cmocka_unit_test(estimates_out_of_this_world),
     };
     return cmocka_run_group_tests(tests, vectors_begin, vectors_end);
 }

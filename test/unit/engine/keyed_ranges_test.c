@@ -1,41 +1,16 @@
 /*
- * Rows of other tables in a scan, by ranges of tokens: tables in memory behind the calls of cql, an
- * index that takes every document. A partition's token is the number that its key begins with, so
- * that two of them may share one. What may come in between is for keyed_tables_test.
+ * Rows of other tables in a scan, by ranges of tokens, and an index that takes every document. A
+ * partition's token is the number that its key begins with, so that two of them may share one. What
+ * may come in between is for keyed_tables_test.
  */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include <cmocka.h>
-#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 
 #include "../mapping/tables.h"
 #include "base/text.h"
-#include "engine/keyed.h"
-#include "http/client.h"
+#include "stores.h"
 
-enum { ROWS = 12000, PARENTS = 2000, TICKETS = 64 };
-
-static int64_t now_us;
-static int64_t tick(void *ctx)
-{
-    (void)ctx;
-    return now_us += 1000;
-}
-static struct clock test_clock = {.wall_us = tick, .mono_us = tick};
-
-/* Waits pass at once. */
-int poll(struct pollfd *fds, nfds_t count, int timeout_ms)
-{
-    (void)fds;
-    (void)count;
-    now_us += (int64_t)timeout_ms * 1000;
-    return 0;
-}
+enum { ROWS = 12000 };
 
 /* ---- the tables: parent (p, v) or (p, c, v), child (pid, seq, n), name (id, name) */
 
@@ -48,11 +23,6 @@ struct row {
 static struct row rows[ROWS];
 static size_t row_count;
 static bool wide, sorted;
-
-static int64_t number_of(const char *p)
-{
-    return strtoll(p, NULL, 10);
-}
 
 static int compare(const void *x, const void *y)
 {
@@ -93,13 +63,7 @@ static void sort_rows(void)
     sorted = true;
 }
 
-/* ---- the index */
-
-static struct {
-    char id[24];
-    char *source;
-} docs[PARENTS];
-static size_t doc_count;
+/* ---- what documents are to be */
 
 static bool twice; /* the mapping looks into the names by a column of the parent, too */
 static struct buf expected;
@@ -132,22 +96,13 @@ static const char *document(const struct row *parent)
     return buf_cstr(&expected);
 }
 
-static const char *source_of(const char *id)
-{
-    for (size_t i = 0; i < doc_count; i++)
-        if (!strcmp(docs[i].id, id))
-            return docs[i].source;
-    return NULL;
-}
-
 static void expect_document(const struct row *parent)
 {
     char id[24];
 
     snprintf(id, sizeof id, wide ? "%s:%s" : "%s", parent->p, parent->c);
-    const char *there = source_of(id);
-    if (!there || strcmp(there, document(parent)) != 0)
-        fail_msg("%s: %s is not %s", id, there ? there : "nothing", document(parent));
+    if (strcmp(doc(id), document(parent)) != 0)
+        fail_msg("%s: %s is not %s", id, doc(id), document(parent));
 }
 
 static void expect_all(void)
@@ -159,339 +114,76 @@ static void expect_all(void)
             expect_document(&rows[i]);
             parents++;
         }
-    assert_int_equal(doc_count, parents);
+    assert_int_equal(doc_count(), parents);
 }
 
-struct http_client {
-    int dummy;
-};
-static struct buf answer;
-static struct arena http_mem;
-
-struct http_client *http_client_new(const struct http_options *o, struct err *err)
-{
-    (void)o;
-    (void)err;
-    return xalloc(sizeof(struct http_client));
-}
-
-void http_client_free(struct http_client *c)
-{
-    free(c);
-}
-
-void http_client_trim(struct http_client *c)
-{
-    (void)c;
-}
-
-static struct slice take_line(struct slice *body)
-{
-    const uint8_t *end = memchr(body->p, '\n', body->n);
-    struct slice line = slice_of(body->p, (size_t)(end - body->p));
-
-    *body = slice_of(end + 1, body->n - line.n - 1);
-    return line;
-}
-
-bool http_call(struct http_client *c, const struct http_request *r, struct http_answer *out,
-               bool *sent, struct err *err)
-{
-    struct slice body = r->body;
-
-    (void)c;
-    assert_non_null(strstr(r->url, "/_bulk"));
-    buf_reset(&answer);
-    arena_reset(&http_mem);
-    buf_add_str(&answer, "{\"errors\":false,\"items\":[");
-    while (body.n) {
-        const struct json *meta = json_parse(take_line(&body), &http_mem, err)->first;
-        struct slice source = take_line(&body);
-
-        assert_true(doc_count < PARENTS);
-        snprintf(docs[doc_count].id, sizeof docs[0].id, "%s", json_get(meta, "_id")->text.p);
-        docs[doc_count++].source = xstrndup((const char *)source.p, source.n);
-        buf_printf(&answer,
-                   "{\"index\":{\"_id\":\"%s\",\"status\":200,\"_seq_no\":1,"
-                   "\"_primary_term\":1}},",
-                   json_get(meta, "_id")->text.p);
-    }
-    answer.len--;
-    buf_add_str(&answer, "]}");
-    *out = (struct http_answer){.status = 200, .retry_after_ms = -1, .body = buf_slice(&answer)};
-    *sent = true;
-    return true;
-}
-
-/* ---- cql */
+/* ---- pages */
 
 static unsigned ranges[TABLES], singles[TABLES]; /* pages of them */
-static enum err_kind (*fault)(enum table t, bool range, const char *key);
-static bool refuse_ranges, changed;
-static unsigned refused;
-static size_t ring_pieces;
-static int64_t read_at_us;
+static bool changed;
 
-struct asked {
-    bool open, range, whole, ended;
-    enum table table;
-    int64_t after, to;
-    char key[12];
-    uint32_t page_rows;
-    size_t next; /* of rows[] */
-    struct buf bytes;
-};
-static struct asked tickets[TICKETS];
-
-struct cql_session {
-    int dummy;
-};
-
-struct cql_session *cql_session_open(struct cql_cluster *c, struct err *err)
-{
-    (void)c;
-    (void)err;
-    return xalloc(sizeof(struct cql_session));
-}
-
-void cql_session_free(struct cql_session *s)
-{
-    free(s);
-}
-
-void cql_session_trim(struct cql_session *s)
-{
-    (void)s;
-}
-
-int64_t cql_token(struct slice key)
-{
-    char text[24];
-
-    snprintf(text, sizeof text, "%.*s", (int)key.n, (const char *)key.p);
-    return number_of(text);
-}
-
-void cql_partition_key(const struct slice *components, size_t n, struct buf *out)
-{
-    assert_int_equal(n, 1);
-    buf_add_slice(out, components[0]);
-}
-
-static void ask(struct asked *t, const struct cql_query *q)
-{
-    *t = (struct asked){.open = true,
-                        .range = strstr(q->text, "token(") != NULL,
-                        .whole = strstr(q->text, "\"v\"") != NULL,
-                        .table = strstr(q->text, "\"child\"")  ? CHILD
-                                 : strstr(q->text, "\"name\"") ? NAME
-                                                               : PARENT,
-                        .page_rows = q->page_rows};
-    sort_rows();
-    buf_init(&t->bytes, 16 << 20);
-    if (t->range) {
-        t->after = (int64_t)load_u64(q->values[0].p);
-        t->to = (int64_t)load_u64(q->values[1].p);
-        return;
-    }
-    snprintf(t->key, sizeof t->key, "%.*s", (int)q->values[0].n, (const char *)q->values[0].p);
-}
-
-static void forget(struct asked *t)
-{
-    assert_true(t->open);
-    buf_fini(&t->bytes);
-    t->open = false;
-}
-
-static void add_cell(struct asked *t, const char *text)
-{
-    buf_add_u32(&t->bytes, (uint32_t)strlen(text));
-    buf_add_str(&t->bytes, text);
-}
-
-#define COLUMN(n) {.name = {(const uint8_t *)n, sizeof(n) - 1}, .type = &text_type}
-static struct column parent_list[] = {COLUMN("p"), COLUMN("v")},
-                     wide_list[] = {COLUMN("p"), COLUMN("c"), COLUMN("v")},
-                     child_list[] = {COLUMN("seq"), COLUMN("n"), COLUMN("pid")},
-                     name_list[] = {COLUMN("name"), COLUMN("id")},
-                     other_list[] = {COLUMN("seq"), COLUMN("n"), COLUMN("what")};
+static struct column parent_list[] = {COLUMN("p", text_type), COLUMN("v", text_type)},
+                     wide_list[] = {COLUMN("p", text_type), COLUMN("c", text_type),
+                                    COLUMN("v", text_type)},
+                     child_list[] = {COLUMN("seq", text_type), COLUMN("n", text_type),
+                                     COLUMN("pid", text_type)},
+                     name_list[] = {COLUMN("name", text_type), COLUMN("id", text_type)},
+                     other_list[] = {COLUMN("seq", text_type), COLUMN("n", text_type),
+                                     COLUMN("what", text_type)};
 static struct columns shapes[8] = {
     {.count = 2, .list = parent_list}, {.count = 3, .list = wide_list},
     {.count = 2, .list = child_list},  {.count = 3, .list = child_list},
     {.count = 1, .list = name_list},   {.count = 2, .list = name_list},
     {.count = 1, .list = other_list},  {.count = 3, .list = other_list}};
 
-static const struct columns *shape_of(const struct asked *t)
+static enum table table_of(const struct asked *a)
 {
-    if (t->table == PARENT)
+    return strstr(a->text, "\"child\"") ? CHILD : strstr(a->text, "\"name\"") ? NAME : PARENT;
+}
+
+static const struct columns *shape_of(const struct asked *a, enum table table)
+{
+    if (table == PARENT)
         return &shapes[wide];
-    return &shapes[(changed && t->table == CHILD ? 6 : t->table == CHILD ? 2 : 4) + t->range];
+    return &shapes[(changed && table == CHILD ? 6 : table == CHILD ? 2 : 4) + a->range];
 }
 
-static void add_row(struct asked *t, const struct row *r)
+static void add_row(struct asked *a, const struct row *r)
 {
-    if (t->table == PARENT)
-        add_cell(t, r->p);
-    if (t->table == CHILD || (t->table == PARENT && wide))
-        add_cell(t, r->c);
-    add_cell(t, r->v);
-    if (t->table != PARENT && t->range)
-        add_cell(t, r->p);
+    if (r->table == PARENT)
+        add_cell(a, r->p);
+    if (r->table == CHILD || (r->table == PARENT && wide))
+        add_cell(a, r->c);
+    add_cell(a, r->v);
+    if (r->table != PARENT && a->range)
+        add_cell(a, r->p);
 }
 
-static bool wants(const struct asked *t, const struct row *r)
+void page_fill(struct asked *a, struct page *page)
 {
-    int64_t token = number_of(r->p);
+    enum table table = table_of(a);
 
-    return r->table == t->table &&
-           (t->range ? token > t->after && token <= t->to : !strcmp(r->p, t->key));
-}
+    sort_rows();
+    (a->range ? ranges : singles)[table]++;
+    page->columns = shape_of(a, table);
+    for (; a->next < row_count; a->next++) {
+        const struct row *r = &rows[a->next];
 
-static bool page_of(struct asked *t, struct page *page, struct err *err)
-{
-    enum err_kind f = fault ? fault(t->table, t->range, t->key) : ERR_NONE;
-
-    if (f != ERR_NONE)
-        return err_set(err, f, "no answer");
-    (t->range ? ranges : singles)[t->table]++;
-    *page = (struct page){.columns = shape_of(t), .last = true, .read_at_us = ++read_at_us};
-    buf_reset(&t->bytes);
-    for (; t->next < row_count; t->next++) {
-        if (!wants(t, &rows[t->next]))
+        if (r->table != table ||
+            !(a->range ? asked_has_token(a, number_of(r->p)) : !strcmp(r->p, asked_key(a))))
             continue;
-        if (page->row_count == t->page_rows) {
-            page->last = false;
+        if (page_full(a, page))
             break;
-        }
-        add_row(t, &rows[t->next]);
+        add_row(a, r);
         page->row_count++;
     }
-    t->ended = page->last;
-    page->rows = buf_slice(&t->bytes);
-    return true;
-}
-
-bool cql_send(struct cql_session *s, const struct cql_query *q, cql_ticket *out, struct err *err)
-{
-    (void)s;
-    (void)err;
-    for (cql_ticket i = 0; i < TICKETS; i++)
-        if (!tickets[i].open) {
-            ask(&tickets[i], q);
-            *out = i;
-            return true;
-        }
-    fail_msg("too many tickets");
-    return false;
-}
-
-bool cql_take(struct cql_session *s, cql_ticket number, struct page *page, struct err *err)
-{
-    (void)s;
-    tickets[number].next = 0;
-    return page_of(&tickets[number], page, err);
-}
-
-void cql_release(struct cql_session *s, cql_ticket number)
-{
-    (void)s;
-    forget(&tickets[number]);
-}
-
-struct cql_pager {
-    struct asked t;
-};
-
-static unsigned lost_opens; /* the connection breaks while the next statements are prepared */
-
-struct cql_pager *cql_pager_open(struct cql_session *s, const struct cql_query *q, struct err *err)
-{
-    (void)s;
-    if (lost_opens) {
-        lost_opens--;
-        err_set(err, ERR_RETRY, "connection reset");
-        return NULL;
-    }
-    if (refuse_ranges && strstr(q->text, "\"child\"") && strstr(q->text, "token(")) {
-        refused++;
-        err_set(err, ERR_USER, "no such thing here");
-        return NULL;
-    }
-    struct cql_pager *p = xalloc(sizeof *p);
-    ask(&p->t, q);
-    return p;
-}
-
-void cql_pager_free(struct cql_pager *p)
-{
-    forget(&p->t);
-    free(p);
-}
-
-void cql_pager_trim(struct cql_pager *p)
-{
-    (void)p;
-}
-
-void cql_pager_set_prefetch(struct cql_pager *p, bool on)
-{
-    (void)p;
-    (void)on;
-}
-
-void cql_pager_set_rows(struct cql_pager *p, uint32_t page_rows)
-{
-    p->t.page_rows = page_rows;
-}
-
-struct slice cql_pager_state(const struct cql_pager *p)
-{
-    return p->t.ended ? SLICE_NULL : slice_str("state");
-}
-
-bool cql_pager_next(struct cql_pager *p, struct page *page, struct err *err)
-{
-    return !p->t.ended && page_of(&p->t, page, err);
-}
-
-bool cql_ranges_plan(struct cql_cluster *c, const struct schema *table,
-                     const struct token_range *of, size_t of_count, uint64_t target_bytes,
-                     size_t at_least, struct cql_ranges *out, struct err *err)
-{
-    (void)c;
-    (void)target_bytes;
-    (void)at_least;
-    (void)err;
-    assert_true(!strcmp(table->table, "name") || !strcmp(table->table, "child"));
-    assert_true(of_count == 1 && of->start == INT64_MIN && of->end == INT64_MAX);
-    *out = (struct cql_ranges){.count = ring_pieces};
-    return true;
-}
-
-void cql_ranges_fini(struct cql_ranges *r)
-{
-    (void)r;
 }
 
 /* ---- the fixture */
 
-static struct mapping *mapping;
-static struct schema *parent, *child, *name;
-static struct plan *plan;
-static struct keyed *keyed;
+static struct process ours;
 static struct keyed_result sum;
 static size_t memory_bytes;
-static const char *const urls[] = {"http://one:9200", NULL};
-
-static const struct schema *find(void *ctx, const char *keyspace, const char *table,
-                                 struct err *err)
-{
-    (void)ctx;
-    (void)keyspace;
-    (void)err;
-    return !strcmp(table, "child") ? child : name;
-}
 
 static void open_keyed(void)
 {
@@ -514,92 +206,67 @@ static void open_keyed(void)
     static const char root[] =
         "  - lookup: {field: root, table: name, key: {id: \"{v}\"}, take: name, missing: omit}\n";
     char both[sizeof text + sizeof root];
-    static const struct plan *plans[2];
-    static const struct elastic_options elastic = {
-        .urls = urls, .clock = &test_clock, .body_bytes = 1 << 20};
-    const struct plan_tables tables = {.find = find};
-    struct err err = {0};
 
-    parent = wide ? test_schema("ks", "parent", wides, 3) : test_schema("ks", "parent", parents, 2);
-    child = test_schema("ks", "child", children, 3);
-    name = test_schema("ks", "name", names, 2);
+    schemas[0] =
+        wide ? test_schema("ks", "parent", wides, 3) : test_schema("ks", "parent", parents, 2);
+    schemas[1] = test_schema("ks", "child", children, 3);
+    schemas[2] = test_schema("ks", "name", names, 2);
     snprintf(both, sizeof both, "%s%s", text, twice ? root : "");
-    mapping = mapping_parse(slice_str(both), "m.yaml", &err);
-    assert_string_equal(err.text, "");
-    plans[0] = plan = plan_compile_with(mapping, parent, &tables, &err);
-    assert_string_equal(err.text, "");
-    keyed = keyed_open(&(struct keyed_options){.elastic = &elastic,
-                                               .plans = plans,
-                                               .clock = &test_clock,
-                                               .memory_bytes = memory_bytes,
-                                               .retry_budget_ms = INT64_C(1) << 40},
-                       &err);
-    assert_non_null(keyed);
-}
-
-static int setup(void **state)
-{
-    wide = *state && !strcmp(*state, "wide");
-    twice = *state && !strcmp(*state, "twice");
-    row_count = doc_count = memory_bytes = 0;
-    memset(ranges, 0, sizeof ranges);
-    memset(singles, 0, sizeof singles);
-    fault = NULL;
-    refuse_ranges = changed = false;
-    refused = lost_opens = 0;
-    ring_pieces = 1;
-    sum = (struct keyed_result){0};
-    buf_init(&answer, 16 << 20);
-    buf_init(&expected, 16 << 20);
-    arena_init(&http_mem, 64 << 20);
-    open_keyed();
-    return 0;
-}
-
-static void forget_documents(void)
-{
-    while (doc_count)
-        free(docs[--doc_count].source);
+    plan_open(both);
+    process_open(
+        &ours, false,
+        (struct keyed_options){.memory_bytes = memory_bytes, .retry_budget_ms = INT64_C(1) << 40});
 }
 
 static void close_keyed(void)
 {
-    keyed_free(keyed);
-    plan_free(plan);
-    mapping_free(mapping);
-    schema_free(parent);
-    schema_free(child);
-    schema_free(name);
+    process_close(&ours);
+    plan_close();
+}
+
+static int setup(void **state)
+{
+    stores_open();
+    wide = *state && !strcmp(*state, "wide");
+    twice = *state && !strcmp(*state, "twice");
+    row_count = memory_bytes = 0;
+    memset(ranges, 0, sizeof ranges);
+    memset(singles, 0, sizeof singles);
+    changed = false;
+    ring_pieces = 1;
+    sum = (struct keyed_result){0};
+    elastic.body_bytes = 1 << 20;
+    buf_init(&expected, 16 << 20);
+    open_keyed();
+    return 0;
 }
 
 static int teardown(void **state)
 {
     (void)state;
-    forget_documents();
     close_keyed();
-    arena_fini(&http_mem);
     buf_fini(&expected);
-    buf_fini(&answer);
+    stores_close();
     return 0;
 }
 
 static bool run(enum keyed_task task, struct err *err)
 {
     sort_rows();
-    keyed_begin(keyed, plan, &sum);
+    keyed_begin(ours.keyed, plan, &sum);
     for (size_t i = 0; i < row_count; i++) {
         const struct slice key[] = {slice_str(rows[i].p), slice_str(rows[i].c)};
-        if (rows[i].table == PARENT && !keyed_add(keyed, task, key, 0, 0, err))
+        if (rows[i].table == PARENT && !keyed_add(ours.keyed, task, key, 0, 0, err))
             return false;
     }
-    return keyed_end(keyed, err);
+    return keyed_end(ours.keyed, err);
 }
 
 static void scan(void)
 {
     struct err err = {0};
 
-    forget_documents();
+    docs_forget();
     if (!run(KEYED_SCAN, &err))
         fail_msg("%s", err.text);
 }
@@ -762,7 +429,7 @@ static void by_ids(void)
 {
     struct err err = {0};
 
-    forget_documents();
+    docs_forget();
     if (!run(KEYED_WRITE, &err))
         fail_msg("%s", err.text);
     expect_all();
@@ -863,21 +530,27 @@ static const char *broken; /* key of the partition that can't be read */
 
 static unsigned ranges_asked;
 
-static enum err_kind one_is_broken(enum table t, bool range, const char *key)
+static bool is_range_of_children(const struct asked *a)
 {
-    ranges_asked += t == CHILD && range;
-    return t == CHILD && (range || !strcmp(key, broken)) ? ERR_REJECT : ERR_NONE;
+    return a->range && table_of(a) == CHILD;
+}
+
+static enum err_kind one_is_broken(const struct asked *a)
+{
+    ranges_asked += is_range_of_children(a);
+    return table_of(a) == CHILD && (a->range || !strcmp(asked_key(a), broken)) ? ERR_REJECT
+                                                                               : ERR_NONE;
 }
 
 static void a_bad_partition_costs_its_own_document(void **state)
 {
     (void)state;
     family(40);
-    fault = one_is_broken;
+    read_fault = one_is_broken;
     broken = "70";
     ranges_asked = 0;
     scan();
-    assert_int_equal(doc_count, 39);
+    assert_int_equal(doc_count(), 39);
     assert_int_equal(sum.counts.failed, 1);
     assert_string_equal(sum.reason, "read_failed");
     for (size_t i = 0; i < row_count; i++)
@@ -887,10 +560,9 @@ static void a_bad_partition_costs_its_own_document(void **state)
     assert_int_equal(ranges_asked, 1); /* not again soon */
 }
 
-static enum err_kind second_page_is_rejected(enum table t, bool range, const char *key)
+static enum err_kind second_page_is_rejected(const struct asked *a)
 {
-    (void)key;
-    return t == CHILD && range && ++ranges_asked == 2 ? ERR_REJECT : ERR_NONE;
+    return is_range_of_children(a) && ++ranges_asked == 2 ? ERR_REJECT : ERR_NONE;
 }
 
 /* What came before is not there twice. */
@@ -901,17 +573,16 @@ static void a_range_may_break_in_the_middle(void **state)
     for (int n = 2; n < 400; n++)
         add_number(CHILD, 50, n, -1);
     ranges_asked = 0;
-    fault = second_page_is_rejected;
+    read_fault = second_page_is_rejected;
     scan();
     expect_all();
     assert_int_equal(ranges_asked, 2);
     assert_true(singles[CHILD] >= 20);
 }
 
-static enum err_kind some_are_lost(enum table t, bool range, const char *key)
+static enum err_kind some_are_lost(const struct asked *a)
 {
-    (void)key;
-    return t == CHILD && range && ++ranges_asked % 4 == 2 ? ERR_RETRY : ERR_NONE;
+    return is_range_of_children(a) && ++ranges_asked % 4 == 2 ? ERR_RETRY : ERR_NONE;
 }
 
 static void a_lost_page_is_asked_for_again(void **state)
@@ -921,7 +592,7 @@ static void a_lost_page_is_asked_for_again(void **state)
     for (int n = 2; n < 400; n++)
         add_number(CHILD, 50, n, -1);
     ranges_asked = 0;
-    fault = some_are_lost;
+    read_fault = some_are_lost;
     scan();
     expect_all();
     assert_int_equal(singles[CHILD], 0);
@@ -941,12 +612,12 @@ static void a_server_may_refuse_the_statement(void **state)
 {
     (void)state;
     family(40);
-    refuse_ranges = true;
+    refuse = is_range_of_children;
     scan();
     scan();
     expect_all();
     assert_int_equal(singles[CHILD], 2 * 40);
-    assert_int_equal(refused, 1);
+    assert_int_equal(count.refused, 1);
 }
 
 static void a_table_that_changed_is_told(void **state)

@@ -58,8 +58,11 @@ static int64_t steps_there(struct scratch *s, struct run *r)
     assert_true(run_next_block(r, 0, &b, &found, &s->err));
     assert_true(journal_each_failure(s->j, run_id(r), count_failure, &failures, &s->err));
     assert_int_equal(failures, steps);
-    assert_int_equal(interval_set_size(&marks), steps);
-    assert_true(interval_set_has(&marks, 0, steps));
+    assert_int_equal(marks.count, steps > 0);
+    if (marks.count) {
+        assert_int_equal(marks.list[0].start, 0);
+        assert_int_equal(marks.list[0].end, steps);
+    }
     assert_int_equal(found, steps > 0);
     if (found) {
         snprintf(text, sizeof text, "%lld", (long long)steps);

@@ -12,35 +12,22 @@
 
 enum { SPAN = 64 };
 
-static void check_form(const struct interval_set *s)
-{
-    for (size_t i = 0; i < s->count; i++) {
-        assert_true(s->list[i].start < s->list[i].end);
-        if (i > 0)
-            assert_true(s->list[i - 1].end < s->list[i].start);
-    }
-}
-
+/* The list is the bitmap's runs. */
 static void check_against(const struct interval_set *s, const bool *bits, int64_t base)
 {
-    size_t covered = 0;
+    size_t n = 0;
 
-    check_form(s);
     for (int v = 1; v <= SPAN; v++) {
-        assert_int_equal(interval_set_has(s, base + v - 1, base + v), bits[v]);
-        covered += bits[v];
+        int from = v - 1;
+        if (!bits[v])
+            continue;
+        while (v < SPAN && bits[v + 1])
+            v++;
+        assert_true(n < s->count);
+        assert_int_equal(s->list[n].start, base + from);
+        assert_int_equal(s->list[n++].end, base + v);
     }
-    assert_int_equal(interval_set_size(s), covered);
-}
-
-static void check_whole(const struct interval_set *s, const bool *bits, int64_t base, int from,
-                        int to)
-{
-    bool all = true;
-
-    for (int v = from + 1; v <= to; v++)
-        all = all && bits[v];
-    assert_int_equal(interval_set_has(s, base + from, base + to), all);
+    assert_int_equal(s->count, n);
 }
 
 static void like_a_bitmap(void **state)
@@ -70,7 +57,6 @@ static void like_a_bitmap(void **state)
             for (int v = from + 1; v <= to; v++)
                 bits[v] = add;
             check_against(&s, bits, base);
-            check_whole(&s, bits, base, rand_r(&seed) % (from + 1), to);
         }
         interval_set_fini(&s);
     }
@@ -81,16 +67,15 @@ static void the_whole_ring(void **state)
     struct interval_set s = {0};
 
     (void)state;
-    assert_true(interval_set_size(&s) == 0);
-    assert_false(interval_set_has(&s, INT64_MIN, INT64_MAX));
     interval_set_add(&s, INT64_MIN, 0);
     interval_set_add(&s, 0, INT64_MAX);
     assert_int_equal(s.count, 1);
-    assert_true(interval_set_size(&s) == UINT64_MAX);
-    assert_true(interval_set_has(&s, INT64_MIN, INT64_MAX));
+    assert_int_equal(s.list[0].start, INT64_MIN);
+    assert_int_equal(s.list[0].end, INT64_MAX);
     interval_set_remove(&s, -1, 0);
     assert_int_equal(s.count, 2);
-    assert_true(interval_set_size(&s) == UINT64_MAX - 1);
+    assert_int_equal(s.list[0].end, -1);
+    assert_int_equal(s.list[1].start, 0);
     interval_set_remove(&s, INT64_MIN, INT64_MAX);
     assert_int_equal(s.count, 0);
     interval_set_fini(&s);
@@ -106,7 +91,6 @@ static void empty_changes_nothing(void **state)
     interval_set_add(&s, 1, 9);
     interval_set_remove(&s, 5, 5);
     assert_int_equal(s.count, 1);
-    assert_true(interval_set_has(&s, 20, 20));
     interval_set_fini(&s);
 }
 

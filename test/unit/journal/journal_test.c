@@ -1197,7 +1197,8 @@ static void marks_like_a_set(void **state)
     struct interval_set got;
     assert_true(run_marks(r, "token", &got, &s->err));
     assert_int_equal(got.count, 1);
-    assert_true(interval_set_size(&got) == UINT64_MAX);
+    assert_int_equal(got.list[0].start, INT64_MIN);
+    assert_int_equal(got.list[0].end, INT64_MAX);
     interval_set_fini(&got);
     interval_set_fini(&model);
     tx_free(t);
@@ -1227,7 +1228,8 @@ static void many_marks_stay_small(void **state)
     struct interval_set got;
     assert_true(run_marks(r, "token", &got, &s->err));
     assert_int_equal(got.count, 1);
-    assert_int_equal(interval_set_size(&got), marks * 10);
+    assert_int_equal(got.list[0].start, 0);
+    assert_int_equal(got.list[0].end, marks * 10);
     interval_set_fini(&got);
     tx_free(t);
     run_abandon(r);

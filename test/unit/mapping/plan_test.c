@@ -10,11 +10,13 @@
 #include "tables.h"
 
 static struct arena mem;
+static struct plan_work work;
 
 static int start(void **state)
 {
     (void)state;
     arena_init(&mem, 32 << 20);
+    plan_work_init(&work, 1 << 20);
     return 0;
 }
 
@@ -22,6 +24,7 @@ static int stop(void **state)
 {
     (void)state;
     arena_fini(&mem);
+    plan_work_fini(&work);
     return 0;
 }
 
@@ -94,7 +97,7 @@ static void check_sample(const struct json *sample, const char *profile, struct 
     buf_init(&doc, 1 << 20);
     assert_true(plan_id(p, cells, &id, &err));
     assert_true(slice_eq(buf_slice(&id), json_get_string(want, "_id")));
-    assert_true(plan_write(p, cells, buf_slice(&id), &doc, &counts, &err));
+    assert_true(plan_make(p, cells, buf_slice(&id), NULL, &work, &doc, &counts, &err));
     const struct json *got = json_parse(buf_slice(&doc), &mem, &err);
     assert_non_null(got);
     if (!json_equal(got, json_get(want, "_source")))
@@ -191,7 +194,7 @@ static void documents(void **state)
                 cells[n++] = row[c];
         }
         assert_int_equal(n, plan_column_count(f.p));
-        assert_true(plan_write(f.p, cells, slice_str("the-id"), &doc, &counts, &f.err));
+        assert_true(plan_make(f.p, cells, slice_str("the-id"), NULL, &work, &doc, &counts, &f.err));
         const struct json *got = json_parse(buf_slice(&doc), &mem, &f.err);
         assert_non_null(got);
         if (!json_equal(got, json(cases[i].document)) ||
@@ -215,18 +218,18 @@ static void altered_and_bad_values(void **state)
     buf_add_str(&doc, "before");
     struct slice *cells = encode_row(f.s, json(ROW), &mem);
     cells[7] = slice_of("\x7f\xf8\0\0\0\0\0\0", 8); /* NaN */
-    assert_true(plan_write(f.p, cells, slice_str("x"), &doc, &counts, &f.err));
+    assert_true(plan_make(f.p, cells, slice_str("x"), NULL, &work, &doc, &counts, &f.err));
     assert_int_equal(counts.nan_to_null, 1);
     cells[7] = slice_of("abc", 3);
     buf_cut(&doc, 6);
-    assert_false(plan_write(f.p, cells, slice_str("x"), &doc, &counts, &f.err));
+    assert_false(plan_make(f.p, cells, slice_str("x"), NULL, &work, &doc, &counts, &f.err));
     assert_int_equal(f.err.kind, ERR_REJECT);
     assert_non_null(strstr(f.err.text, "column num"));
     assert_int_equal(doc.len, 6);
     buf_fini(&doc);
     buf_init(&doc, 8);
-    assert_false(
-        plan_write(f.p, encode_row(f.s, json(ROW), &mem), slice_str("x"), &doc, &counts, &f.err));
+    assert_false(plan_make(f.p, encode_row(f.s, json(ROW), &mem), slice_str("x"), NULL, &work, &doc,
+                           &counts, &f.err));
     assert_string_equal(f.err.text, "the document is too large");
     buf_fini(&doc);
     fixture_fini(&f);
@@ -695,7 +698,7 @@ static void columns_and_functions(void **state)
         [6] = slice_of("\0\0\0\2\0\0\0\4\0\0\0\7\xff\xff\xff\xff", 16),
     };
     buf_init(&out, 1 << 16);
-    assert_true(plan_write(f.p, cells, SLICE_NULL, &out, &counts, &f.err));
+    assert_true(plan_make(f.p, cells, SLICE_NULL, NULL, &work, &out, &counts, &f.err));
     assert_string_equal(buf_cstr(&out), "{\"written\":256,\"txt\":\"T\",\"TTL( map )\":[7,null]}");
     assert_true(plan_write_version(f.p, cells, &version, &f.err));
     assert_int_equal(version, 256);
@@ -756,7 +759,7 @@ static const char *plain_document(const struct plan *p, const struct slice *cell
     struct err err = {0};
 
     buf_reset(out);
-    assert_true(plan_write(p, cells, SLICE_NULL, out, &counts, &err));
+    assert_true(plan_make(p, cells, SLICE_NULL, NULL, &work, out, &counts, &err));
     return buf_cstr(out);
 }
 
@@ -781,16 +784,16 @@ static void nulls_are_left_out(void **state)
     assert_string_equal(plain_document(p, (struct slice[4]){0}, &out), "{}");
     buf_reset(&out);
     buf_add_str(&out, "before");
-    assert_false(
-        plan_write(p, (struct slice[4]){slice_str("abc")}, SLICE_NULL, &out, &counts, &err));
+    assert_false(plan_make(p, (struct slice[4]){slice_str("abc")}, SLICE_NULL, NULL, &work, &out,
+                           &counts, &err));
     assert_string_equal(err.text, "column id: 3 bytes that are no int");
     assert_string_equal(buf_cstr(&out), "before");
     buf_fini(&out);
     for (size_t max = 1; max < 100; max++) {
         err_clear(&err);
         buf_init(&out, max);
-        bool ok = plan_write(p, (struct slice[4]){n, slice_str("some text")}, SLICE_NULL, &out,
-                             &counts, &err);
+        bool ok = plan_make(p, (struct slice[4]){n, slice_str("some text")}, SLICE_NULL, NULL,
+                            &work, &out, &counts, &err);
         assert_int_equal(err.kind, ok ? ERR_NONE : ERR_REJECT);
         assert_int_equal(out.len, ok ? 39 : 0);
         assert_true(out.full != ok);
