@@ -3,6 +3,7 @@
  */
 #include <pthread.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -63,12 +64,12 @@ struct serve {
     char probe_error[256];
 };
 
-static volatile sig_atomic_t hung_up;
+static atomic_bool hung_up; /* the handler runs on any thread */
 
 static void on_hangup(int number)
 {
     (void)number;
-    hung_up = 1;
+    atomic_store(&hung_up, true);
 }
 
 static void free_names(struct names *n)
@@ -285,10 +286,8 @@ static void tick(struct serve *s)
 {
     struct err err = {0};
 
-    if (hung_up) {
-        hung_up = 0;
+    if (atomic_exchange(&hung_up, false))
         reload(s);
-    }
     if (!serve_table_next(s->table, &err))
         LOG(LOG_ERROR, "whole_table_left", F_STR("error", err.text));
     refresh_keys(s, false);

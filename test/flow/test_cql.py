@@ -425,7 +425,7 @@ def trips_to_the_first_page(program, ring, job, command):
 @pytest.mark.parametrize("command", ["file", "job"])
 def test_at_most_three_round_trips_from_log_in_to_the_first_page(program, make_ring, job, command):
     """Answers take 60 ms, so what is sent together counts once. A busy machine can only add trips: the best of three."""
-    with fill(make_ring(auth=("cassandra", PASSWORD), latency=0.06)) as ring:
+    with fill(make_ring(auth=("cassandra", PASSWORD), latency=0.1)) as ring:
         for _ in range(3):
             trips = trips_to_the_first_page(program, ring, job, command)
             if trips <= 3:

@@ -150,7 +150,7 @@ def registered(ring):
 
 
 def test_a_short_run_has_one_connection_and_three_round_trips(make_ring):
-    with fill(make_ring(latency=0.02)) as ring:
+    with fill(make_ring(latency=0.1)) as ring:
         with run(ring) as r:
             r.ok(".schema shop users", ALL)
         assert ring.nodes[0].accepted == 1
