@@ -122,7 +122,7 @@ def test_the_same_type_twice(serve, program):  # noqa: F811
 
 def test_no_secret_is_left_anywhere(serve, program, cassandra, elastic):  # noqa: F811
     serve.start("--elastic-username", "ann", "--elastic-password", PASSWORD, "--cassandra-username", "u", "--cassandra-password", PASSWORD,
-                "--log-level", "debug")
+                "--log-level", "debug", "--grace", "1s")
     with open("/proc/%d/cmdline" % serve.server.pid, "rb") as f:
         assert PASSWORD.encode() not in f.read()
     serve.call("location", ["a"])
