@@ -30,7 +30,7 @@ GROUPS = ["build", "unit", "lint", "flow", "live", "fuzz", "dist"]
 UNIT_BUILDS, FLOW_BUILDS, LIVE_BUILD, FUZZ_BUILD, TIDY_BUILD = ["gcc", "asan"], ["asan", "tsan"], "gcc", "fuzz", "asan"
 CHECKS = ["layers", "format", "tidy", "cppcheck", "shell", "python", "reference"]
 # Seconds a step may take before it is stopped and counted as failed.
-LIMIT = {"build": 900, "unit": 600, "lint": 1800, "flow": 900, "live": 900, "long": 5400}
+LIMIT = {"build": 900, "unit": 600, "lint": 1800, "flow": 1500, "live": 1500, "long": 5400}
 BESIDE = "beside"  # threads of this name run what only needs the processor, and leave it to the tests that wait
 # A session of its own is an own group to Linux, which has a nice value, too.
 POLITE = ["sh", "-c", 'echo 15 2>/dev/null >/proc/self/autogroup; exec nice -n 15 "$@"', "sh"]
