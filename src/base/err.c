@@ -1,6 +1,7 @@
 #include "base/err.h"
 
 #include <stdarg.h>
+#include <stdlib.h>
 #include <string.h>
 
 bool err_set(struct err *err, enum err_kind kind, const char *fmt, ...)
@@ -59,6 +60,9 @@ _Noreturn void ensure_failed(const char *cond, const char *file, int line)
 {
     fprintf(stderr, "cass2es: defect: %s:%d: %s does not hold; please report this\n", file, line,
             cond);
+#ifdef ENSURE_ABORTS
+    abort(); /* libFuzzer keeps the input of what dies by a signal only */
+#endif
     /* Exit 5 is documented as "a defect in the program"; nothing can be saved by going on. */
     _Exit(5);
 }

@@ -413,12 +413,16 @@ static bool scan_answer(struct scan *s, struct err *err)
     do {
         if (!scan_key(s, &key))
             return false;
-        if (IS(key, "items") && !items)
-            items = scan_items(s, err);
-        else if (IS(key, "errors") && !errors)
-            errors = scan_bool(s);
-        else if (!IS(key, "took") || !scan_number(s, &s->a->took_ms))
+        bool *once = IS(key, "items") ? &items : IS(key, "errors") ? &errors : NULL;
+        if (once && *once)
             return false;
+        if (!(once == &items    ? scan_items(s, err)
+              : once == &errors ? scan_bool(s)
+              : IS(key, "took") ? scan_number(s, &s->a->took_ms)
+                                : false))
+            return false;
+        if (once)
+            *once = true;
     } while (skip(s, ','));
     return items && skip(s, '}') && s->p == s->end;
 }

@@ -16,6 +16,7 @@ from flow import Certs, Job, sunbird  # noqa: E402
 @pytest.fixture
 def program(tmp_path):
     p = program_module.Program(tmp_path)
+    p.env["CASS2ES_CASSANDRA_CONNECT_TIMEOUT"] = "30s"  # a machine under load may stand still for longer than 5 s
     yield p
     p.stop_all()
 

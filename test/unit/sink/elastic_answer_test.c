@@ -453,6 +453,38 @@ static void same_items_are_read_as_one(void **state)
     assert_false(read_both(slice_str(text), sent, 4, true));
 }
 
+/* A member without a value, a value without a member, one that comes twice: no JSON, or not for the
+ * quick reader. */
+static void members_are_whole(void **state)
+{
+#define ITEM "{\"index\":{\"_primary_term\":3,\"status\":201}}"
+    static const char *const wrong[] = {
+        "{\"errors\":,\"items\":[" ITEM "]}",
+        "{\"errors\",\"items\":[" ITEM "]}",
+        "{\"items\":[" ITEM "],\"errors\":}",
+        "{\"items\":,\"items\":[" ITEM "]}",
+        "{\"items\":[,\"items\":[" ITEM "]}",
+        "{\"took\":,\"items\":[" ITEM "]}",
+        "{\"items\":[" ITEM "],}",
+        "{,\"items\":[" ITEM "]}",
+    };
+    static const char *const twice[] = {
+        "{\"items\":[" ITEM "],\"items\":[" ITEM "]}",
+        "{\"errors\":true,\"errors\":false,\"items\":[" ITEM "]}",
+        "{\"took\":1,\"took\":2,\"items\":[" ITEM "]}",
+    };
+#undef ITEM
+    const struct elastic_item sent[1] = {{.op = ELASTIC_INDEX}};
+
+    (void)state;
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+        assert_false(read_both(slice_str(wrong[i]), sent, 1, true));
+        assert_int_equal(tree.err.kind, ERR_RETRY);
+    }
+    for (size_t i = 0; i < sizeof twice / sizeof *twice; i++)
+        assert_false(read_both(slice_str(twice[i]), sent, 1, true));
+}
+
 /* What a server sends for a page is read without a tree; only what went wrong has a text. */
 static void problems_are_few(void **state)
 {
@@ -492,6 +524,7 @@ int main(void)
         cmocka_unit_test(versions_there),
         cmocka_unit_test(readers_agree),
         cmocka_unit_test(same_items_are_read_as_one),
+        cmocka_unit_test(members_are_whole),
         cmocka_unit_test(problems_are_few),
     };
     return cmocka_run_group_tests(tests, start, stop);
