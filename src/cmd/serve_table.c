@@ -241,7 +241,7 @@ static struct guard *open_guard(struct serve_table *t, const struct serve_types 
     if (!e || !elastic_identify(e, &version, err) ||
         !versioning_check(t->o.journal, e, plan, t->o.config->sync.change_versioning, &origin,
                           err) ||
-        !versioning_note(t->o.journal, &origin, plan, t->run_id, err) ||
+        !versioning_note(t->o.journal, e, &origin, plan, t->run_id, err) ||
         !elastic_index_look(e, plan_index(plan), &index, &exists, err))
         return NULL;
     if (!exists && !elastic_check_index(e, plan_index(plan), err))

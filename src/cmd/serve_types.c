@@ -107,7 +107,7 @@ static bool check_all(struct serve_types *t, const struct config *c, struct jour
         ok = look_at(t, c, journal, e, i, &indices[i], err);
     }
     for (size_t i = 0; ok && i < t->count; i++)
-        ok = versioning_note(journal, &indices[i], t->plans[i], run, err);
+        ok = versioning_note(journal, e, &indices[i], t->plans[i], run, err);
     free(indices);
     return ok;
 }

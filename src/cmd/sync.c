@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "base/log.h"
+#include "cmd/aim.h"
 #include "cmd/connect.h"
 #include "cmd/hints.h"
 #include "cmd/preview.h"
@@ -292,25 +293,6 @@ void sync_add_failures(struct sync *s, struct buf *text)
                run_id(s->run), s->retry_of ? s->retry_of : run_id(s->run));
 }
 
-/* What says which rows has no meaning where ids are brought, or say it. */
-static bool check_rows(const struct config *c, bool to_index, struct err *err)
-{
-    static const char *const names[] = {"sync.where", "sync.limit", "sync.sample", "sync.columns"};
-    size_t count = sizeof names / sizeof *names;
-
-    if (c->sync.to || (to_index && !c->ids.file))
-        return true;
-    if (to_index) /* ids to documents, which have columns */
-        count--;
-    for (size_t i = 0; i < count; i++)
-        if (config_said(c, names[i]))
-            return config_fault(c, names[i], err,
-                                to_index ? "is for rows of a table: leave out --id-file"
-                                         : "is for rows of a table, with --to, --index or "
-                                           "--mapping");
-    return true;
-}
-
 static bool sync_run(const struct config *config, struct context *ctx, int *exit_code,
                      struct err *err)
 {
@@ -318,13 +300,13 @@ static bool sync_run(const struct config *config, struct context *ctx, int *exit
         return config_fault(config, "sync.dry_run", err,
                             "has no meaning with --to; give --dry-run=false");
     struct sync s = {.config = config, .ctx = ctx};
-    bool to_index = config->sync.index || config->mapping.files[0];
-    if (!check_rows(config, to_index, err))
+    enum aim aim = aim_of(config);
+    if (!aim_check(config, err))
         return false;
-    bool ok = config->sync.to                    ? sync_rows(&s, exit_code, err)
-              : to_index && config->sync.dry_run ? sync_dry_run(&s, exit_code, err)
-              : to_index                         ? sync_index(&s, exit_code, err)
-                                                 : sync_ids(&s, exit_code, err);
+    bool ok = aim == AIM_FILE        ? sync_rows(&s, exit_code, err)
+              : aim == AIM_API       ? sync_ids(&s, exit_code, err)
+              : config->sync.dry_run ? sync_dry_run(&s, exit_code, err)
+                                     : sync_index(&s, exit_code, err);
 
     sync_fini(&s);
     return ok;

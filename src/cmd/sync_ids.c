@@ -233,18 +233,15 @@ static void say_job(struct sync *s, struct job_parts *parts, const struct job_co
     buf_fini(&text);
 }
 
-/* The server reads and writes, not this program. */
-static bool check_rates(const struct config *c, struct err *err)
+/* KEYSPACE.TABLE alone says where from, not where to. */
+static bool check_aim_said(const struct config *c, struct err *err)
 {
-    static const char *const names[] = {"sync.max_docs_per_s", "sync.max_reads_per_s"};
-    const int64_t rates[] = {c->sync.max_docs_per_s, c->sync.max_reads_per_s};
-
-    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
-        if (rates[i])
-            return config_fault(c, names[i], err,
-                                "has no meaning for the Sync API; --block-size and --pause say how "
-                                "many ids are sent, and when");
-    return true;
+    if (c->sync.object_type || c->sync_api.endpoint || !c->cassandra.table)
+        return true;
+    return err_set(
+        err, ERR_USER,
+        "where to? To an index by --index NAME or --mapping FILE, to a file by --to FILE, or to "
+        "a Sync API by --object-type TYPE and --endpoint URL");
 }
 
 static bool sync_parts(struct sync *s, struct job_parts *parts, int *exit_code, struct err *err)
@@ -253,7 +250,7 @@ static bool sync_parts(struct sync *s, struct job_parts *parts, int *exit_code, 
     struct job_counts counts = {0};
     struct buf json;
 
-    if (!check_rates(c, err) || !config_need(c, "sync.object_type", err) ||
+    if (!check_aim_said(c, err) || !config_need(c, "sync.object_type", err) ||
         !open_sink(s, parts, err) || !open_source(s, err) || !job_plan_make(s, &parts->plan, err))
         return false;
     if (c->ids.file && strcmp(c->ids.file, "-") != 0 && !open_ids(s, parts, err))

@@ -167,7 +167,7 @@ bool direct_sync_begin(struct direct_sync *d, const char *more_identity, struct 
         d->s->journal = connect_journal(d->s->config, d->s->ctx, false, err);
     return d->s->journal && check_versioning(d, &index, err) &&
            (d->s->run || sync_begin(d->s, more_identity, err)) &&
-           versioning_note(d->s->journal, &index, d->doc.plan, d->s->id, err);
+           versioning_note(d->s->journal, d->admin, &index, d->doc.plan, d->s->id, err);
 }
 
 char *direct_sync_identity(const struct direct_sync *d)

@@ -217,9 +217,6 @@ bool sync_rows(struct sync *s, int *exit_code, struct err *err)
 {
     struct document d = {0};
 
-    if (s->config->sync.max_docs_per_s)
-        return config_fault(s->config, "sync.max_docs_per_s", err,
-                            "is for an index; with --to it is --max-reads-per-s");
     s->cluster = connect_cassandra(s->config, s->ctx, err);
     bool ok = s->cluster && document_open(&d, s->config, s->cluster, NULL, err) &&
               rows_to_file(s, &d, exit_code, err);

@@ -1,8 +1,8 @@
 /*
  * cmd/versioning.h - one index, one kind of versions: what earlier runs wrote it under is kept.
  *
- * The mode is noted in the journal by the index's uuid; what an index was made for is in its _meta,
- * and counts where nothing was noted.
+ * An index that was made for one says so in its _meta, to everybody who writes it. Of others the
+ * mode is noted in the journal, by the index's uuid.
  *
  * Threads: the one of the elastic.
  */
@@ -20,6 +20,7 @@
  */
 bool versioning_check(struct journal *journal, struct elastic *e, const struct plan *plan,
                       bool change, struct elastic_origin *index, struct err *err);
-/* From now on it is of the plan's mode, by this run. Before the first write. */
-bool versioning_note(struct journal *journal, const struct elastic_origin *index,
+/* From now on it is of the plan's mode, by this run: where it says another one, it is told so.
+ * Before the first write. */
+bool versioning_note(struct journal *journal, struct elastic *e, const struct elastic_origin *index,
                      const struct plan *plan, const char *run, struct err *err);

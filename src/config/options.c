@@ -236,7 +236,7 @@ const struct option config_options[] = {
         .name = "ids.column", .flag = "id-column",
         FIELD(OPT_STRING, ids.column), .value = "COLUMN", .def_shown = "the one that the server wants",
         .commands = JOB, .identity = true,
-        .help = "The table's column that the file's ids are values of.",
+        .help = "With the Sync API: the table's column that the file's ids are values of.",
     },
 
     /* ---- sync */
@@ -323,7 +323,7 @@ const struct option config_options[] = {
         .name = "sync.missing", .flag = "missing",
         FIELD(OPT_ENUM, sync.missing), .def = "report", .choices = WORDS("report", "keep", "delete"),
         .commands = AGAIN, .identity = true,
-        .help = "What becomes of the document of an id without a row: told as a failure, left alone, or "
+        .help = "With --id-file: what becomes of the document of an id without a row: told as a failure, left alone, or "
                 "deleted after a second look.",
     },
     {

@@ -1,5 +1,6 @@
 /*
- * sink/elastic_ask.h - what a check wants to know of a search server, beside what writing needs.
+ * sink/elastic_ask.h - what a check wants to know of a search server, beside what writing needs,
+ * and the one thing that is noted there.
  *
  * Threads and errors: as sink/elastic.h. Source: protocols section 4.
  */
@@ -15,6 +16,10 @@ struct elastic_origin {
 /* In one request that wants no right but to look at the index. */
 bool elastic_index_origin(struct elastic *e, const char *name, struct elastic_origin *out,
                           struct err *err);
+/* Puts another mode into _meta.cass2es.versioning; what else is in _meta stays. Wants the right to
+ * change the mapping. */
+bool elastic_index_set_versioning(struct elastic *e, const char *name, const char *versioning,
+                                  struct err *err);
 /* The whole mapping, `dynamic` and all; NULL: it has none. Lives in mem. */
 bool elastic_index_mappings(struct elastic *e, const char *name, struct arena *mem,
                             const struct json **mappings, struct err *err);

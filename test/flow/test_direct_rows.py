@@ -218,7 +218,7 @@ def test_columns_of_the_table(rows):
 def test_not_for_ids(rows):
     rows.program.file("ids.csv", "i0001\n")
     for flags in (["--where", "n = 1"], ["--limit", 2], ["--sample", "5%"]):
-        says(rows.run("--id-file", "ids.csv", *flags), flags[0] + ": is for rows of a table: leave out --id-file", code=2)
+        says(rows.run("--id-file", "ids.csv", *flags), flags[0] + ": is for documents of a whole table .*, not for documents of given ids", code=2)
     says(rows.run("--id-file", "ids.csv", "--columns", "v", json_=False), code=0)
     assert rows.elastic.sources("items") == {"i0001": {"v": "v1"}}
 

@@ -286,3 +286,23 @@ def test_what_the_index_was_made_for(direct):
     says(direct.run(versioning="none"), "was made for versioning read_time", code=2)
     direct.ok("--change-versioning", versioning="none")
     direct.ok(versioning="none")
+
+
+def test_a_change_is_told_to_everybody_who_writes_the_index(direct):
+    """By the index itself, which keeps what else is in its _meta; another machine has another journal."""
+    meta = direct.elastic.meta["items"]["mappings"]["_meta"] = {"mine": {"n": 1.50}, "cass2es": {"versioning": "read_time", "x": [1]}}
+    direct.ok(versioning="read_time")
+    direct.ok("--change-versioning", versioning="sequence")
+    assert direct.elastic.meta["items"]["mappings"] == {"properties": {}, "_meta": {**meta, "cass2es": {"versioning": "sequence", "x": [1]}}}
+    for state in ("state", "elsewhere"):
+        direct.program.common[1] = str(direct.program.cwd / state)
+        says(direct.run(versioning="read_time"), "was made for versioning sequence", code=2)
+        direct.ok(versioning="sequence")
+
+
+def test_an_index_that_cannot_be_told_is_not_written(direct):
+    direct.elastic.meta["items"]["mappings"]["_meta"] = {"cass2es": {"versioning": "read_time"}}
+    no = direct.elastic.problem(403, "security_exception", "no manage")
+    direct.elastic.always = lambda call: no if call.method == "PUT" else None
+    says(direct.run("--change-versioning", versioning="none"), "items: can't note the versioning in the index's _meta", "no manage", code=3)
+    assert not direct.bulks()

@@ -234,5 +234,5 @@ def test_lines_that_end_by_cr_alone_are_no_ids(job, api):
 
 @pytest.mark.parametrize("flag", ["--max-docs-per-s", "--max-reads-per-s"])
 def test_rates_that_nothing_would_heed(job, api, flag):
-    says(job.run(flag, 5, ids="a\n"), flag + ": has no meaning for the Sync API; --block-size and --pause", code=2)
+    says(job.run(flag, 5, ids="a\n"), flag + ": is for documents .*, not for ids sent to a Sync API", code=2)
     assert not api.calls

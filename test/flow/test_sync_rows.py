@@ -180,7 +180,7 @@ def test_a_mapping_to_a_file(program, table):
 
 def test_where_is_not_for_ids(program, table, api):
     r = program.run("sync", "shop.orders", "--where", "n = 1", "--endpoint", api.url, "--object-type", "order", *cass(table))
-    assert r.code == 2 and "--where: is for rows of a table" in r.err, r
+    assert r.code == 2 and "--where: is for documents of a whole table" in r.err, r
 
 
 # --- rates -------------------------------------------------------------------------------------------------
@@ -200,4 +200,4 @@ def test_rows_of_other_tables_per_second(program, table):
 
 
 def test_documents_per_second_are_for_an_index(program, table):
-    says(program.run("sync", "shop.orders", "--to", "-", "--max-docs-per-s", 10, *cass(table)), "--max-docs-per-s: is for an index", code=2)
+    says(program.run("sync", "shop.orders", "--to", "-", "--max-docs-per-s", 10, *cass(table)), "--max-docs-per-s: is for documents .*, not for rows written to a file", code=2)

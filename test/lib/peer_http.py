@@ -402,6 +402,9 @@ class Elastic(HttpPeer):
         if len(parts) == 1:
             return Reply(200, {name: {"aliases": {}, "mappings": meta.get("mappings", {}), "settings": {"index": meta.get("settings", {})}}})
         if parts[1] in ("_mapping", "_mappings"):
+            if req.method == "PUT":  # as the real ones: properties are added, _meta is replaced
+                meta.setdefault("mappings", {}).update(req.json)
+                return Reply(200, {"acknowledged": True})
             return Reply(200, {name: {"mappings": meta.get("mappings", {})}})
         if parts[1] == "_settings":
             return Reply(200, {name: {"settings": {"index": meta.get("settings", {})}}})
