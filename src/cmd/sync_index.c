@@ -129,13 +129,18 @@ static bool open_index(struct direct_sync *d, struct err *err)
 {
     const char *name = plan_index(d->doc.plan);
     struct elastic_version version;
+    struct retry r;
     bool exists;
 
     connect_elastic(d->s->config, d->s->ctx, &d->elastic);
     d->admin = elastic_new(&d->elastic, err);
-    if (!d->admin || !elastic_identify(d->admin, &version, err) ||
-        !elastic_index_look(d->admin, name, &d->index, &exists, err))
+    if (!d->admin)
         return false;
+    start_retry(&r, d->s->config, d->s->ctx);
+    while (!elastic_identify(d->admin, &version, err) ||
+           !elastic_index_look(d->admin, name, &d->index, &exists, err))
+        if (!start_again(&r, elastic_retry_after_ms(d->admin), err))
+            return false;
     LOG(LOG_INFO, "elastic", F_STR("server", version.text), F_STR("index", name));
     document_warn_type(&d->doc, &version);
     if (exists)
@@ -148,8 +153,14 @@ static bool open_index(struct direct_sync *d, struct err *err)
 
 static bool check_versioning(struct direct_sync *d, struct elastic_origin *index, struct err *err)
 {
-    return versioning_check(d->s->journal, d->admin, d->doc.plan,
-                            d->s->config->sync.change_versioning, index, err);
+    struct retry r;
+
+    start_retry(&r, d->s->config, d->s->ctx);
+    while (!versioning_check(d->s->journal, d->admin, d->doc.plan,
+                             d->s->config->sync.change_versioning, index, err))
+        if (!start_again(&r, elastic_retry_after_ms(d->admin), err))
+            return false;
+    return true;
 }
 
 bool direct_sync_check_versioning(struct direct_sync *d, struct err *err)

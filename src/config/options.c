@@ -561,7 +561,8 @@ const struct option config_options[] = {
         .name = "run.retry_budget", .flag = "retry-budget",
         FIELD(OPT_DURATION, run.retry_budget_ms), .def = "10m", .min = 0, .max = (int64_t)30 * DAY_MS,
         .commands = RUNS,
-        .help = "How long to try again what may pass, before the run stops and can be resumed.",
+        .help = "How long to try again what may pass, before the run stops and can be resumed; 3 s at most "
+                "before it has begun.",
     },
 
     /* ---- log */

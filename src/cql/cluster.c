@@ -127,6 +127,7 @@ void cluster_publish(struct cql_cluster *c, struct topology *t)
 static bool open_first(struct cql_cluster *c, struct err *err)
 {
     struct err all = {0};
+    bool may_pass = true;
 
     for (size_t i = 0; i < c->contact_count; i++) {
         const struct contact *to = &c->contacts[i];
@@ -146,13 +147,14 @@ static bool open_first(struct cql_cluster *c, struct err *err)
         }
         if (err->kind != ERR_RETRY && err->kind != ERR_REACH)
             return false;
+        may_pass = may_pass && err->kind == ERR_RETRY;
         if (i == 0)
             all = *err;
         else
             err_wrap(&all, "%s", err->text);
     }
     *err = all;
-    err->kind = ERR_REACH;
+    err->kind = may_pass ? ERR_RETRY : ERR_REACH;
     return err_wrap(err, "could not reach Cassandra");
 }
 
