@@ -420,11 +420,8 @@ static bool look_at_index(struct preview *p)
     if (!elastic_index_look(p->d.admin, name, &p->d.index, &p->has_index, &err))
         return failed(p, "index", &err);
     if (!p->has_index) {
-        line(p, "index", PREVIEW_FAIL,
-             "there is no index %s; to make one that fits the table: cass2es init %s.%s --index %s "
-             "--create",
-             name, p->d.doc.schema->keyspace, p->d.doc.schema->table, name);
-        return false;
+        document_no_index(&p->d.doc, &err);
+        return failed(p, "index", &err);
     }
     if (elastic_index_size(p->d.admin, i->name, &p->size, &err))
         line(p, "index", i->write_blocked ? PREVIEW_FAIL : PREVIEW_OK,

@@ -138,12 +138,7 @@ static bool open_index(struct direct_sync *d, struct err *err)
         return false;
     LOG(LOG_INFO, "elastic", F_STR("server", version.text), F_STR("index", name));
     document_warn_type(&d->doc, &version);
-    if (exists)
-        return check_index(d, err);
-    return err_set(err, ERR_USER,
-                   "there is no index %s; to make one that fits the table: cass2es init %s.%s "
-                   "--index %s --create",
-                   name, d->doc.schema->keyspace, d->doc.schema->table, name);
+    return exists ? check_index(d, err) : document_no_index(&d->doc, err);
 }
 
 static bool check_versioning(struct direct_sync *d, struct elastic_origin *index, struct err *err)
