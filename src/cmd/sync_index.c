@@ -12,6 +12,7 @@
 #include "cmd/sync_index.h"
 #include "cmd/versioning.h"
 #include "engine/direct.h"
+#include "engine/tasks.h"
 
 enum { LOOK_MS = 100, WORKERS = 8, WORKERS_OF_SEVERAL_TABLES = 4 };
 
@@ -277,7 +278,8 @@ static bool sync_table(struct direct_sync *d, int *exit_code, bool *again, struc
     struct buf json;
 
     AUTO_STR char *more = direct_sync_identity(d);
-    if (!direct_sync_begin(d, more, err))
+    if (!tasks_check_sample(d->s->cluster, d->doc.schema, d->doc.sample, err) ||
+        !direct_sync_begin(d, more, err))
         return false;
     bool ok = run_direct(d, &counts, err);
     *exit_code =
@@ -297,7 +299,7 @@ static bool sync_table(struct direct_sync *d, int *exit_code, bool *again, struc
     } else {
         counts_text(d, &text, &counts, ok);
         if (!ok)
-            sync_add_how_to_go_on(d->s, &text);
+            sync_add_how_to_go_on(d->s, *exit_code, &text);
     }
     sync_print(&text, false);
     sync_end(d->s, buf_cstr(&json), *exit_code, err);

@@ -190,7 +190,7 @@ static void say(struct index_ids *x, const struct job_counts *counts, int exit_c
     } else {
         add_text(x, &text, counts, ok);
         if (!ok)
-            sync_add_how_to_go_on(x->d->s, &text);
+            sync_add_how_to_go_on(x->d->s, exit_code, &text);
     }
     sync_print(&text, false);
     buf_fini(&text);
