@@ -194,6 +194,20 @@ def test_a_host_name_that_does_not_exist(program):
     says(program.run("sync", "shop.users", "--to", "-", "--cassandra-hosts", "no-such-host.invalid"), r"no-such-host\.invalid", code=3)
 
 
+def test_contact_points_that_all_fail(program, make_ring):
+    """Each with its own reason: they are no chain."""
+    s = socket.create_server(("127.0.0.1", 0))
+    port = s.getsockname()[1]
+    s.close()
+    hosts = "127.0.0.1,127.0.0.2,127.0.0.3"
+    r = program.run("sync", "shop.users", "--to", "-", "--cassandra-hosts", hosts, "--cassandra-port", port)
+    each = "; ".join(r"127\.0\.0\.%d:%d: Connection refused" % (n, port) for n in (1, 2, 3))
+    says(r, "could not reach Cassandra: " + each + "$", code=3)
+    long = ",".join("127.0.0.%d" % n for n in range(1, 17))
+    r = program.run("sync", "shop.users", "--to", "-", "--cassandra-hosts", long, "--cassandra-port", port)
+    says(r, r"could not reach Cassandra: 127\.0\.0\.1:%d: Connection refused; .*refused; and \d+ more$" % port, code=3)
+
+
 def test_the_second_contact_point_is_tried(program, make_ring):
     with fill(make_ring(first_address=2)) as ring:
         complete(program.run("sync", "shop.users", "--to", "-", "--cassandra-hosts", "127.0.0.9,127.0.0.2", "--cassandra-port", ring.port))

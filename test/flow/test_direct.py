@@ -613,6 +613,13 @@ def test_not_allowed(direct, status, when):
     assert not direct.program.places_of(PASSWORD, result.out, result.err)
 
 
+def test_an_index_that_goes_away(direct):
+    """The operator has to act: the same command alone would say the same again."""
+    direct.on_bulk(problem(404, "index_not_found_exception", "no such index [items]"), each=True)
+    r = says(direct.run(*QUICK, json_=False), "not finished", "no index or alias .?items", code=2)
+    assert "same command again" not in r.out, r
+
+
 def test_items_that_may_not_be_written(direct):
     """No rights for one are no rights for all."""
     direct.elastic.item_script = lambda a, m, s: refused(403, "security_exception", "action is unauthorized") if number(m["_id"]) == 7 else None
