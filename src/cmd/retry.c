@@ -45,6 +45,8 @@ struct again {
     const struct failed_run *run;
     bool served;       /* the old run was a server's */
     bool keys_of_scan; /* a key is that of a row, not an id as somebody gave it */
+    bool filter_scan;  /* the server was allowed to look for ids in the whole table */
+    struct keyed_scans scans;
     /* what is selected */
     uint64_t ids, ranges, left_out, braked;
     struct nos id_nos, range_nos;
@@ -454,6 +456,7 @@ static bool open_rounds(struct round *r, struct err *err)
                                                   .guards = guards,
                                                   .limit = r->d.limit,
                                                   .missing = what,
+                                                  .scans = r->a->filter_scan ? &r->a->scans : NULL,
                                                   .brake = r->a->brake,
                                                   .clock = &r->a->ctx->clock,
                                                   .cancel = &r->a->ctx->cancel,
@@ -685,6 +688,7 @@ bool failures_retry(const struct config *config, struct context *ctx, struct jou
     const struct json *params = old_params(&a, &mem, err);
     a.keys_of_scan = is_scan_of_server(run) ||
                      (params && !json_get(params, "ids.file") && strcmp(run->command, "sync") == 0);
+    a.filter_scan = slice_is(json_get_string(params, "serve.filter_scan"), "allow");
     bool ok = params && load_settings(&a, false, err) && check_kind(&a, err) &&
               journal_each_failure(journal, run->id, select_one, &a, err);
     if (ok && !a.ids && !a.ranges && !a.left_out && !a.braked)

@@ -5,6 +5,10 @@ from serving import PATHS, batch, batches, cassandra, elastic, locations, serve 
 
 REFUSED = {"status": 400, "error": {"type": "mapper_parsing_exception", "reason": "scripted"}}
 
+ENROLMENT = ("object: user_course\nsource: {keyspace: sunbird_courses, table: user_enrolments}\nselect: batchid\n"
+             "target: {index: user-courses, id: \"{batchid}_{userid}\"}\nversioning: sequence\n")
+
+
 def test_what_serve_could_not_do(serve, cassandra, elastic, program):  # noqa: F811
     locations(cassandra, "a", "b")
     elastic.item_script = lambda action, meta, source: REFUSED if meta["_id"] == "a" else None
@@ -22,6 +26,27 @@ def test_what_serve_could_not_do(serve, cassandra, elastic, program):  # noqa: F
     assert (c["tried"], c["settled"], c["failed"]) == (2, 1, 1)
     assert elastic.sources("location")["a"]["name"] == "new a"
     assert [f["key"] for f in rows_of(program.run("failures", "show", run, "--json").out)] == ['{"courseId":["nosuch"]}']
+
+
+def test_an_id_that_a_scan_found_is_looked_for_again(serve, cassandra, elastic, program):  # noqa: F811
+    """A batch id, which enrolments aren't keyed by: the retry scans as the server was allowed to."""
+    elastic.index("user-courses")
+    mapping = program.file("enrolment.yaml", ENROLMENT)
+    cassandra.tables["sunbird_courses", "user_enrolments"].put([("u%d" % n, "c", "b", True) for n in range(5)])
+    elastic.item_script = lambda action, meta, source: REFUSED if meta["_id"] == "b_u3" else None
+    serve.start("--filter-scan", "allow", mappings=(mapping,))
+    assert serve.sync("user_course", ["b"])["esSyncResponse"] == {"b": False}
+    serve.stop()
+    run = rows_of(program.run("runs", "--json").out)[0]["id"]
+    c = rows_of(says(program.run("failures", "retry", run, "--json"), code=1).out)[0]
+    assert (c["tried"], c["settled"]) == (1, 0)
+    assert [(f["key"], f["reason"]) for f in rows_of(program.run("failures", "show", run, "--json").out)] == [("b", "mapper_parsing_exception")]
+    assert len(elastic.sources("user-courses")) == 4
+    elastic.item_script = None
+    c = rows_of(says(program.run("failures", "retry", run, "--json"), code=0).out)[0]
+    assert (c["tried"], c["settled"]) == (1, 1)
+    assert elastic.sources("user-courses")["b_u3"]["userid"] == "u3"
+    assert rows_of(program.run("failures", "show", run, "--json").out) == []
 
 
 def test_failures_of_a_run_that_goes_on_are_forgotten(serve, program):  # noqa: F811
