@@ -263,6 +263,38 @@ static bool is_braked(const struct again *a, const struct failure_info *f)
     return !a->now->failures.reason && strcmp(f->reason, BRAKE_REASON) == 0;
 }
 
+/* The key as the element that it was; NULL: it is no id. A server keeps a string as its text,
+ * unless that could be taken for JSON, and all else as JSON. `sync` keeps JSON: other text is a
+ * line that was no id, or a value of another column. */
+static const struct json *key_json(const struct again *a, const char *key, struct arena *mem)
+{
+    struct err ignored = {0};
+    const struct json *v = json_parse(slice_str(key), mem, &ignored);
+
+    if (v && (a->served || v->kind == JSON_STRING || v->kind == JSON_OBJECT))
+        return v;
+    if (!a->served)
+        return NULL;
+    struct buf text;
+    buf_init(&text, SIZE_MAX / 2);
+    json_add_string(&text, slice_str(key));
+    v = json_parse(buf_slice(&text), mem, &ignored);
+    buf_fini(&text);
+    return v;
+}
+
+static bool has_id(const struct again *a, const struct failure_info *f)
+{
+    struct arena mem;
+
+    if (hint_is_final(f->reason))
+        return false;
+    arena_init(&mem, BLOCK_MEMORY_BYTES);
+    bool has = key_json(a, f->key, &mem) != NULL;
+    arena_fini(&mem);
+    return has;
+}
+
 static bool is_id(const struct again *a, const struct failure_info *f)
 {
     long long start, end;
@@ -270,7 +302,7 @@ static bool is_id(const struct again *a, const struct failure_info *f)
     if ((a->now->failures.reason && strcmp(a->now->failures.reason, f->reason) != 0) ||
         is_range(f, &start, &end) || is_braked(a, f))
         return false;
-    return !hint_is_final(f->reason) && strcmp(f->key, "?") != 0;
+    return has_id(a, f);
 }
 
 static void add_object(struct again *a, const char *object)
@@ -303,23 +335,6 @@ static bool select_one(void *ctx, const struct failure_info *f)
         a->left_out++;
     }
     return true;
-}
-
-/* The key as an id of JSON: text that is none is an id as it was given. */
-static const struct json *key_json(const struct again *a, const char *key, struct arena *mem)
-{
-    struct err ignored = {0};
-    const struct json *v =
-        a->served && key[0] != '{' ? NULL : json_parse(slice_str(key), mem, &ignored);
-
-    if (v && (v->kind == JSON_STRING || v->kind == JSON_OBJECT))
-        return v;
-    struct buf text;
-    buf_init(&text, SIZE_MAX / 2);
-    json_add_string(&text, slice_str(key));
-    v = json_parse(buf_slice(&text), mem, &ignored);
-    buf_fini(&text);
-    return v;
 }
 
 /* ---- rows to an index --------------------------------------------------------------------------
@@ -664,7 +679,7 @@ static bool retry_all(struct again *a, struct err *err)
 
     if (a->left_out)
         LOG(LOG_WARN, "not_retried", F_INT("failures", (int64_t)a->left_out),
-            F_STR("why", "only a part of the id was kept"));
+            F_STR("why", "what was kept is no id, or only a part of one"));
     if (a->braked) {
         a->worst = EXIT_BRAKE;
         LOG(LOG_WARN, "not_retried", F_INT("failures", (int64_t)a->braked),

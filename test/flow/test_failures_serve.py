@@ -49,6 +49,37 @@ def test_an_id_that_a_scan_found_is_looked_for_again(serve, cassandra, elastic, 
     assert rows_of(program.run("failures", "show", run, "--json").out) == []
 
 
+LOOKS_LIKE_JSON = ["re\0al", "?", '{"id":"real"}', '"real"', "5", " 5", "[1]", "null", "true", '"', "{"]
+
+
+def test_an_id_comes_back_as_what_it_was(serve, cassandra, program):  # noqa: F811
+    """Text that looks like JSON is no object and no number; a number is no text: else another row would settle it."""
+    locations(cassandra, "real")
+    serve.start()
+    serve.sync("location", [*LOOKS_LIKE_JSON, {"id": "nosuch"}])
+    serve.stop()
+    run = rows_of(program.run("runs", "--json").out)[0]["id"]
+    assert len(rows_of(program.run("failures", "show", run, "--json").out)) == len(LOOKS_LIKE_JSON) + 1
+    c = rows_of(says(program.run("failures", "retry", run, "--json"), code=1).out)[0]
+    assert (c["tried"], c["settled"]) == (len(LOOKS_LIKE_JSON) + 1, 0)
+    locations(cassandra, *LOOKS_LIKE_JSON, "nosuch")
+    c = rows_of(says(program.run("failures", "retry", run, "--json"), code=0).out)[0]
+    assert (c["tried"], c["settled"]) == (len(LOOKS_LIKE_JSON) + 1, len(LOOKS_LIKE_JSON) + 1)
+    assert set(serve.docs("location")) == {*LOOKS_LIKE_JSON, "nosuch"}
+
+
+def test_what_is_no_id_stays_none(serve, cassandra, program):  # noqa: F811
+    locations(cassandra, "5", "null", "[1]")
+    serve.start()
+    serve.sync("location", [5, None, [1]])
+    serve.stop()
+    run = rows_of(program.run("runs", "--json").out)[0]["id"]
+    assert sorted(f["key"] for f in rows_of(program.run("failures", "show", run, "--json").out)) == ["5", "[1]", "null"]
+    c = rows_of(says(program.run("failures", "retry", run, "--json"), code=1).out)[0]
+    assert (c["tried"], c["settled"], serve.docs("location")) == (3, 0, {})
+    assert {f["reason"] for f in rows_of(program.run("failures", "show", run, "--json").out)} == {"bad_id"}
+
+
 def test_failures_of_a_run_that_goes_on_are_forgotten(serve, program):  # noqa: F811
     """The oldest beyond --serve-keep-ids, at the start and as it runs."""
     serve.start()
