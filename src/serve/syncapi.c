@@ -238,6 +238,16 @@ static enum syncapi_wait read_wait(const struct json *request, enum syncapi_dial
     return dialect == SYNCAPI_LMS ? SYNCAPI_NO_WAIT : SYNCAPI_WAIT_IN_VAIN;
 }
 
+/* Always false: complete. Nobody answers a call that waits in vain, also when there was nothing to
+ * do. */
+static bool answer_nothing_to_do(const struct syncapi_call *call, struct syncapi_answer *a)
+{
+    if (call->wait != SYNCAPI_WAIT_IN_VAIN)
+        return answer_success(a, call->request, call->dialect);
+    syncapi_late(call, a);
+    return false;
+}
+
 /* What is not a list of ids: nothing is done, or, where lms-service would sync the whole table, the
  * call is refused. */
 static bool read_ids(const struct syncapi_rules *rules, const struct json *request,
@@ -250,7 +260,7 @@ static bool read_ids(const struct syncapi_rules *rules, const struct json *reque
         (none || (ids->kind == JSON_ARRAY && has_empty_object(ids))))
         return rules->whole_table || answer_fault(a, call->request, call->dialect, &whole_table);
     if (none || ids->kind != JSON_ARRAY)
-        return answer_success(a, call->request, call->dialect);
+        return answer_nothing_to_do(call, a);
     call->ids = ids;
     return true;
 }

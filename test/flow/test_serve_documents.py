@@ -1,9 +1,10 @@
 """serve: operationType sync, and `versioning: sequence` beside other writers, through HTTP."""
+import json
 import threading
 import time
 
 import pytest
-from serving import batch, batches, cassandra, elastic, location, locations, on_step, serve  # noqa: F811,F401
+from serving import PATHS, batch, batches, cassandra, elastic, location, locations, on_step, serve  # noqa: F811,F401
 
 OWN = {"participantCount": 17, "completedCount": 5, "reportUpdatedOn": "2025-06-01"}
 
@@ -73,6 +74,23 @@ def test_another_operation_type(serve, cassandra):  # noqa: F811
     assert serve.call("batch", ["c1"], operationType="async").result == {"response": "SUCCESS"}
     serve.idle()
     assert serve.docs("location") == {"l1": location("l1")} and set(serve.docs("batch")) == {"b1"}
+
+
+@pytest.mark.parametrize("body", [{}, {"objectIds": None}, {"objectIds": []}, {"objectIds": "l1"}, {"objectIds": {"id": "l1"}}])
+def test_another_operation_type_without_ids(serve, cassandra, body):  # noqa: F811
+    """There is nothing to be done, and still nobody who answers, in userorg-service."""
+    locations(cassandra, "l1")
+    serve.start()
+
+    def call(type_, **more):
+        request = {"request": {"objectType": type_, **body, **more}}
+        return serve.http("POST", PATHS[1], json.dumps(request), {"Content-Type": "application/json"})
+    for type_ in ("location", "user"):
+        answer = call(type_, operationType="other")
+        assert (answer.status, answer.json["params"]["err"], answer.result) == (500, "UOS_ESSYNCnull", {})
+        for done in (call(type_), call(type_, operationType=" "), call(type_, operationType="sync")):
+            assert (done.status, done.result) == (200, {"response": "SUCCESS"})
+    assert serve.metrics()["calls_taken_total"] == 0 and serve.docs("location") == {}
 
 
 # --- other writers -------------------------------------------------------------------------------------
