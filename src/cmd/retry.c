@@ -47,6 +47,7 @@ struct again {
     bool keys_of_scan; /* a key is that of a row, not an id as somebody gave it */
     bool filter_scan;  /* the server was allowed to look for ids in the whole table */
     struct keyed_scans scans;
+    atomic_bool collided;
     /* what is selected */
     uint64_t ids, ranges, left_out, braked;
     struct nos id_nos, range_nos;
@@ -471,6 +472,7 @@ static bool open_rounds(struct round *r, struct err *err)
                                                   .guards = guards,
                                                   .limit = r->d.limit,
                                                   .missing = what,
+                                                  .collided = &r->a->collided,
                                                   .scans = r->a->filter_scan ? &r->a->scans : NULL,
                                                   .brake = r->a->brake,
                                                   .clock = &r->a->ctx->clock,

@@ -17,6 +17,7 @@
  * cluster, the plans and the clock behind it are shared.
  */
 #pragma once
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -72,6 +73,9 @@ struct keyed_options {
      * that does not fulfil them is filtered, its document stays as it is. NULL: none. */
     const struct where *where;
     bool only_keys; /* rows between the keys of a scan are left alone */
+    /* That an _id does not hold the whole key was told (id_collision): once by all who share this.
+     * NULL: once in each call of keyed_sync(). */
+    atomic_bool *collided;
     struct clock *clock;
     struct cancel *cancel;   /* may be NULL */
     int64_t retry_budget_ms; /* per call of keyed_sync: how long without any progress before it
