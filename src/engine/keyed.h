@@ -124,6 +124,7 @@ struct keyed_result {
     uint32_t of; /* KEYED_DUPLICATE: index of the first */
     bool ok;     /* FOUND and every one of its documents, merged ones too, is indexed, unchanged or
                     stale; MISSING and as the options want it (a duplicate: as its first) */
+    bool unwritten; /* the reason came of writing: Elasticsearch refused, others were faster */
     struct keyed_counts counts;
     char reason[32]; /* "" or of the first failure: bad_id, unknown_column, no_partition_key,
                         missing, contended, or the type of Elasticsearch's error, ... : stable words

@@ -331,13 +331,30 @@ static void add_key(struct buf *b, const struct json *id, struct buf *scratch)
     json_add_string(b, buf_slice(scratch));
 }
 
+static bool is_any(const struct keyed_result *r)
+{
+    (void)r;
+    return true;
+}
+
+static bool is_ok(const struct keyed_result *r)
+{
+    return r->ok;
+}
+
+/* A user who can't be read or made into a document: there, only that throws. */
+static bool is_thrown(const struct keyed_result *r)
+{
+    return !r->ok && !r->unwritten;
+}
+
 /*
- * Adds `,"<id>":false` or `"<id>":true,` ... for the elements that `wanted` picks; a repeated
- * element has its first one's key.
+ * Adds `,"<id>":false` or `"<id>":true,` ... for the elements that are wanted; a repeated element
+ * has its first one's key.
  */
-static size_t add_keys(struct buf *b, const struct syncapi_call *call,
-                       const struct keyed_result *results, bool want_ok, bool want_failed,
-                       bool comma_first)
+static void add_keys(struct buf *b, const struct syncapi_call *call,
+                     const struct keyed_result *results,
+                     bool (*wanted)(const struct keyed_result *), bool comma_first)
 {
     struct buf scratch;
     size_t i = 0;
@@ -346,7 +363,7 @@ static size_t add_keys(struct buf *b, const struct syncapi_call *call,
     buf_init(&scratch, b->max);
     json_each (id, call->ids) {
         const struct keyed_result *r = &results[i++];
-        if (r->outcome == KEYED_DUPLICATE || !(r->ok ? want_ok : want_failed))
+        if (r->outcome == KEYED_DUPLICATE || !wanted(r))
             continue;
         if (comma_first || added)
             buf_add_byte(b, ',');
@@ -355,7 +372,6 @@ static size_t add_keys(struct buf *b, const struct syncapi_call *call,
         added++;
     }
     buf_fini(&scratch);
-    return added;
 }
 
 static bool any_open(const struct syncapi_call *call, const struct keyed_result *results)
@@ -376,9 +392,9 @@ void syncapi_results(const struct syncapi_call *call, const struct keyed_result 
     open_answer(answer, call->request, call->dialect, 200, NULL, NULL);
     buf_add_str(b, "{\"response\":\"SUCCESS\"");
     if (recorded && strcmp(call->object_type, "user") == 0 && !any_open(call, results))
-        add_keys(b, call, results, false, true, true);
+        add_keys(b, call, results, is_thrown, true);
     buf_add_str(b, ",\"esSyncResponse\":{");
-    add_keys(b, call, results, true, !recorded, false);
+    add_keys(b, call, results, recorded ? is_ok : is_any, false);
     buf_add_str(b, "}}}");
 }
 

@@ -35,6 +35,20 @@ def test_users_are_answered_as_recorded(serve, cassandra):  # noqa: F811
         "response": "SUCCESS", "nobody": False, '{"name":"x"}': False, "esSyncResponse": {"u1": True}}
 
 
+def test_a_user_whom_elasticsearch_refuses_is_in_neither(serve, cassandra, elastic):  # noqa: F811
+    """As one whom it could not be asked about: only a user without a row, or whose row throws, is `false` beside."""
+    cassandra.tables["sunbird", "user"].put([(u, "Ann", "x", None, None) for u in ("u1", "u2", "u3")])
+    elastic.item_script = lambda action, meta, source: {
+        "_id": meta["_id"], "status": 400, "error": {"type": "mapper_parsing_exception", "reason": "no"}} if meta["_id"] == "u2" else (
+        {"_id": meta["_id"], "status": 409, "error": {"type": "version_conflict_engine_exception", "reason": "no"}} if meta["_id"] == "u3" else None)
+    serve.start()
+    answer = serve.call("user", ["u1", "u2", "u3", "nobody"], operationType="sync")
+    assert answer.result == {"response": "SUCCESS", "nobody": False, "esSyncResponse": {"u1": True}}
+    run = serve.http("GET", PATHS[0] + "/runs/" + answer.headers["X-Cass2es-Run"]).result
+    assert [(r["outcome"], r.get("reason")) for r in run["results"]] == [
+        ("indexed", None), ("failed", "mapper_parsing_exception"), ("failed", "contended"), ("missing", "missing")]
+
+
 def test_a_document_that_is_refused(serve, cassandra, elastic):  # noqa: F811
     """One of two documents of a course: the course is not synced."""
     batches(cassandra, ("c1", "b1"), ("c1", "b2"), ("c2", "b3"))
