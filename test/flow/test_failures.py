@@ -192,6 +192,19 @@ def test_a_column_is_dropped_while_ranges_are_read_again(program, make_ring, ela
     assert left(direct, run) == {}
 
 
+@pytest.mark.parametrize("lines,name", [("null\n{\n\"i0001\"\n", "ids.jsonl"), ("i0001,i0002\n", "ids.csv")])
+def test_a_line_that_is_no_id_is_not_made_one(program, make_ring, elastic, lines, name):
+    """Text of a file that was no id must not settle a row that has it as its key."""
+    direct = Direct(program, make_ring(page_rows=10), elastic)
+    direct.table.put([("null", "v"), ("{", "v"), ("i0001,i0002", "v")])
+    program.file(name, lines)
+    c = direct.run("--id-file", name).counts
+    assert c["bad"] > 0, c
+    before = left(direct, c["run"])
+    says(program.run("failures", "retry", c["run"]), "not_retried failures=%d" % len(before), code=0)
+    assert left(direct, c["run"]) == before and set(elastic.sources("items")) <= {"i0001"}
+
+
 # --- retry: what a brake left --------------------------------------------------------------------------------
 
 def sync_ids(direct, count, code):
