@@ -189,6 +189,19 @@ def test_without_versions_all_is_written_again(search, sync, things, place):
     assert search.docs(place) == things
 
 
+def test_a_change_of_versioning_is_told_to_the_index(search, sync, things, place):
+    """In its _meta; fields, and what else is in there, stay."""
+    create(search, place, FIELDS, _meta={"mine": [1.5], "cass2es": {"versioning": "read_time"}})
+    assert "was made for versioning read_time" in sync(place, versioning="sequence", code=2).err
+    sync(place, "--change-versioning", versioning="sequence")
+    mappings = search.ok("GET", f"/{place}/_mapping")[place]["mappings"]
+    mappings = mappings["_doc"] if search.typed else mappings
+    assert mappings["_meta"] == {"mine": [1.5], "cass2es": {"versioning": "sequence"}}
+    assert mappings["properties"] == FIELDS and mappings["dynamic"] == "false"
+    assert "was made for versioning sequence" in sync(place, "--state-dir", "elsewhere", code=2).err
+    assert search.docs(place) == things
+
+
 def put(search, index, id_, version, document):
     action = {"index": {"_id": id_, "version": version, "version_type": "external_gte"}}
     path = f"/{index}/_doc/_bulk" if search.typed else f"/{index}/_bulk"
