@@ -7,6 +7,7 @@ import json
 import re
 import ssl
 import subprocess
+import time
 
 KEY = "k3y-As23456789zws34567w234"
 PASSWORD = "pa55-w0rd-never-shown"
@@ -25,9 +26,34 @@ def sunbird(ring, users=0):
     return ring
 
 
-def cass(ring, **more):
-    """The flags that name the peer."""
-    return ["--cassandra-hosts", ring.address, "--cassandra-port", ring.port]
+def cass(ring, tries=1):
+    """
+    The flags that name the peer.
+      tries  contact points, all of them the first node: each is asked once when the cluster is opened, so several
+             bear a peer that stands still longer than a short --cassandra-request-timeout
+    """
+    return ["--cassandra-hosts", ",".join([ring.address] * tries), "--cassandra-port", ring.port]
+
+
+def until(what, seconds=60):
+    end = time.monotonic() + seconds
+    while not (seen := what()) and time.monotonic() < end:
+        time.sleep(0.05)
+    assert seen
+    return seen
+
+
+def goes_elsewhere(ring, node, ask, told=lambda: None):
+    """
+    The node that answers is soon another one.
+      told  says again that the node is down: an answer that was under way when it was told is a sign of life
+    """
+    def elsewhere():
+        told()
+        time.sleep(0.3)  # the event comes by another connection than the answer
+        ask()
+        return ring.seen("EXECUTE")[-1].node is not node
+    until(elsewhere)
 
 
 class Job:
