@@ -43,6 +43,17 @@ def until(what, seconds=60):
     return seen
 
 
+def one_of(times, attempt):
+    """
+    attempt() -> None, or what was not as quick as it must be. A defect makes each of them slow, a machine that stands
+    still only one.
+    """
+    wrong = []
+    while (slow := attempt()) is not None:
+        wrong.append(slow)
+        assert len(wrong) < times, wrong
+
+
 def goes_elsewhere(ring, node, ask, told=lambda: None):
     """
     The node that answers is soon another one.

@@ -5,7 +5,7 @@ import time
 import pytest
 
 from cqlrun import CqlRun, refused
-from flow import goes_elsewhere, until
+from flow import goes_elsewhere, one_of, until
 from peer_cql import OVERLOADED, call, delay, error, hang, late, page
 
 COUNT = 40
@@ -147,14 +147,13 @@ def registered(ring):
 
 
 def test_a_short_run_has_one_connection_and_three_round_trips(make_ring):
-    """A busy machine can only add some: the best of five."""
-    seen = []
-    while len(seen) < 5 and (not seen or seen[-1][0] > 1 or seen[-1][1] > 4):
+    def short():
         with fill(make_ring(latency=0.1)) as ring:
             with run(ring) as r:
                 r.ok(".schema shop users", ALL)
-            seen.append((ring.nodes[0].accepted, ring.seen("EXECUTE")[0].trip - ring.logged_in_trip))
-    assert seen[-1][0] == 1 and seen[-1][1] <= 4, seen
+            conns, trips = ring.nodes[0].accepted, ring.seen("EXECUTE")[0].trip - ring.logged_in_trip
+        return None if conns == 1 and trips <= 4 else (conns, trips)
+    one_of(5, short)
 
 
 def test_the_control_connection_is_the_only_one_that_registers(make_ring):

