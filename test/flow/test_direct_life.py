@@ -35,7 +35,7 @@ class Step:
 
     def wait(self):
         self.here.set()
-        self.go.wait(20)
+        self.go.wait(60)
 
     def http(self, req):
         if not re.search("_bulk|_mget", req.path) or not self.step():
@@ -161,7 +161,7 @@ def test_started_over(direct):
 def test_two_at_once(direct):
     step = Step(direct, 5)
     p = direct.start()
-    assert step.here.wait(10)
+    assert step.here.wait(60)
     says(direct.run(), r"\b%d\b" % p.pid, code=2)
     step.end()
     assert direct.program.finish(p).code == 0
@@ -176,7 +176,7 @@ def test_ctrl_c(direct, number, mode):
     """What is in flight is finished and journalled: not sent again by the next run."""
     step = Step(direct, 6)
     p = direct.start("--workers", 1, json_=False, versioning=mode)
-    assert step.here.wait(10)
+    assert step.here.wait(60)
     p.send_signal(number)
     wait_for_text(p, "once more stops now")
     step.end()

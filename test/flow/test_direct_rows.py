@@ -144,11 +144,11 @@ def test_a_limit_is_exact_after_a_kill(rows, mode, after):
             count.append(1)
             if len(count) > after:
                 seen.set()
-                go.wait(10)
+                go.wait(60)
         return None
     rows.elastic.always = hold
     p = rows.start("--limit", 135, "--workers", 3, versioning=mode)
-    assert seen.wait(10)
+    assert seen.wait(60)
     rows.program.kill(p)
     go.set()
     rows.elastic.always = None
@@ -171,9 +171,9 @@ def test_the_page_that_a_limit_cuts_is_journalled_last(program, make_ring, elast
             scans.append(request.conn)
             first, count = request.conn == scans[0], scans.count(request.conn)
         if not first:
-            settled.wait(10)
+            settled.wait(60)
         elif count > 2:
-            go.wait(10)
+            go.wait(60)
 
     def journalled():
         with contextlib.closing(sqlite3.connect(program.state / "journal.db")) as db:

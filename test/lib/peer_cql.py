@@ -852,7 +852,7 @@ def call(fn):
     return lambda conn, req: fn(req) and False
 
 
-def gate(event, timeout=20):
+def gate(event, timeout=60):
     """Holds the answer back until the threading.Event is set."""
     return lambda conn, req: (event.wait(timeout), False)[1]
 
@@ -1414,7 +1414,7 @@ class Ring:
             self.requests.append(req)
             self.changed.notify_all()
 
-    def wait_for(self, predicate, timeout=10):
+    def wait_for(self, predicate, timeout=60):
         """Waits until predicate(requests) is true."""
         with self.changed:
             if not self.changed.wait_for(lambda: predicate(self.requests), timeout):
