@@ -452,7 +452,7 @@ def run(options):
                     rows.append(Holds(f"serve, {name}: ends with its books balanced", code, ("exit 0", 0), f"exit {code}"))
         with serving(options, options.elastic) as server:
             whole, servers, beyond = latency(options, server, table.ids, options.calls)
-            lines.append(f"one id whose document changed: median {whole:.2f} ms a synchronous call; its servers, sent the same requests in turn: "
+            lines.append(f"one id whose document (one table, six columns) changed: median {whole:.2f} ms a synchronous call; its servers, sent the same requests in turn: "
                          f"{servers:.2f} ms")
             rows.append(Holds("serve: a synchronous call for one id, beyond its servers", beyond, ("5 ms", 5), f"{beyond:.2f} ms"))
     finally:

@@ -38,7 +38,6 @@ static const struct {
     {"sync.change_versioning", DOCUMENTS, false},
     {"sync.strict_values", DOCUMENTS | AIM_FILE, false},
     {"sync_api.", AIM_API, false},
-    {"elastic.", DOCUMENTS, false},
     {"run.log_dir", AIM_API, false},
 };
 

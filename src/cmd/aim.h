@@ -2,9 +2,8 @@
  * cmd/aim.h - what a sync is for, and which options have no meaning there.
  *
  * An option that would have no effect is an error, not a surprise: --missing delete of a whole
- * table deletes nothing, and an id file beside --to would be a table written whole. Places and
- * pace (sync_api.*, elastic.*, sizes) may stand in a file or a variable for other commands; said
- * by flag they are meant for this one.
+ * table deletes nothing, and an id file beside --to would be a table written whole. Pace and sizes
+ * may stand in a file or a variable for other commands; said by flag they are meant for this one.
  */
 #ifndef CMD_AIM_H
 #define CMD_AIM_H

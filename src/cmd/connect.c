@@ -2,11 +2,32 @@
 
 #include <string.h>
 
+#include "base/log.h"
+
 static const char *const sunbird_keyspaces[] = {"sunbird", "sunbird_courses", NULL};
+
+/* Beyond that somebody should know: nothing has begun yet. */
+enum { START_MS = 3000 };
+
+void start_retry(struct retry *r, const struct config *c, struct context *ctx)
+{
+    int64_t budget_ms = c->run.retry_budget_ms;
+
+    retry_init(r, &ctx->clock, &ctx->cancel, budget_ms < START_MS ? budget_ms : START_MS);
+}
+
+bool start_again(struct retry *r, int64_t at_least_ms, struct err *err)
+{
+    if (err->kind != ERR_RETRY)
+        return false;
+    LOG(LOG_WARN, "start_retry", F_STR("error", err->text));
+    return retry_wait(r, at_least_ms, err);
+}
 
 struct cql_cluster *connect_cassandra(const struct config *c, struct context *ctx, struct err *err)
 {
     struct cql_options o;
+    struct retry r;
 
     if (!config_need(c, "cassandra.hosts", err))
         return NULL;
@@ -34,7 +55,12 @@ struct cql_cluster *connect_cassandra(const struct config *c, struct context *ct
     o.request_timeout_ms = (int)c->cassandra.request_timeout_ms;
     o.clock = &ctx->clock;
     o.cancel = &ctx->cancel;
-    return cql_cluster_open(&o, err);
+    start_retry(&r, c, ctx);
+    struct cql_cluster *cluster;
+    do
+        cluster = cql_cluster_open(&o, err);
+    while (!cluster && start_again(&r, 0, err));
+    return cluster;
 }
 
 static void add_names(struct buf *b, const struct cql_names *names)

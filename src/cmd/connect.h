@@ -7,10 +7,18 @@
 #include "cmd/command.h"
 #include "config/options.h"
 #include "cql/cql.h"
+#include "engine/retry.h"
 #include "journal/journal.h"
 #include "sink/elastic.h"
 
-/* A cluster by the cassandra.* settings. err as cql_cluster_open(). */
+/* For what is asked before a run begins: a server that is just busy is asked again for some
+ * seconds, no longer than run.retry_budget; beyond that somebody should know, as nothing has begun.
+ */
+void start_retry(struct retry *r, const struct config *c, struct context *ctx);
+/* True: waited, ask again (err cleared). False: no more, or it can't pass; err is set. */
+bool start_again(struct retry *r, int64_t at_least_ms, struct err *err);
+
+/* A cluster by the cassandra.* settings, tried as start_again() says. err as cql_cluster_open(). */
 struct cql_cluster *connect_cassandra(const struct config *c, struct context *ctx, struct err *err);
 /*
  * The table's schema: keyspace as given, else found (Sunbird's first). A doubt, or none, is

@@ -1,10 +1,18 @@
 #include "cmd/document.h"
 
+#include <dirent.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/log.h"
+#include "base/text.h"
 #include "cmd/connect.h"
+
+struct profiles {
+    char **names; /* ends with NULL */
+    size_t count;
+};
 
 static bool ends_with(const char *text, const char *end)
 {
@@ -12,6 +20,46 @@ static bool ends_with(const char *text, const char *end)
     size_t m = strlen(end);
 
     return n >= m && strcmp(text + n - m, end) == 0;
+}
+
+/* Adds the profiles in a folder, such as "sunbird/user"; one folder deep. */
+static void add_profiles(struct profiles *p, const char *root, const char *folder)
+{
+    AUTO_STR char *path = xsprintf("%s/%s", root, folder);
+    DIR *dir = opendir(path);
+    struct dirent *e;
+
+    while (dir && (e = readdir(dir))) {
+        AUTO_STR char *name = xsprintf("%s%s%s", folder, *folder ? "/" : "", e->d_name);
+
+        if (e->d_name[0] == '.')
+            continue;
+        if (!ends_with(name, ".yaml")) {
+            if (!*folder)
+                add_profiles(p, root, name);
+            continue;
+        }
+        p->names = xrealloc(p->names, (p->count + 2) * sizeof *p->names);
+        p->names[p->count++] = xsprintf("%.*s", (int)(strlen(name) - strlen(".yaml")), name);
+        p->names[p->count] = NULL;
+    }
+    if (dir)
+        closedir(dir);
+}
+
+static bool no_profile(const struct config *c, const char *name, struct err *err)
+{
+    struct profiles p = {0};
+
+    add_profiles(&p, c->mapping.profiles_dir, "");
+    const char *near = p.count ? text_nearest(slice_str(name), (const char *const *)p.names) : NULL;
+    config_fault(c, "mapping.files", err, "there is no profile %s in %s; %s%s%s", name,
+                 c->mapping.profiles_dir, near ? "did you mean " : "a file ends in .yaml",
+                 near ? near : "", near ? "?" : "");
+    for (size_t i = 0; i < p.count; i++)
+        free(p.names[i]);
+    free(p.names);
+    return false;
 }
 
 bool document_load(struct document *d, const struct config *c, const char *name, struct err *err)
@@ -25,6 +73,8 @@ bool document_load(struct document *d, const struct config *c, const char *name,
                             "give a file (.yaml)",
                             name);
     AUTO_STR char *path = is_file ? xstrdup(name) : xsprintf("%s/%s.yaml", dir, name);
+    if (!is_file && access(path, F_OK) != 0)
+        return no_profile(c, name, err);
     d->mapping = mapping_load(path, err);
     return d->mapping != NULL;
 }
@@ -176,6 +226,28 @@ void document_warn_type(const struct document *d, const struct elastic_version *
         LOG(LOG_WARN, "type_ignored", F_STR("mapping", d->mapping->path),
             F_STR("type", plan_type(d->plan)), F_STR("server", v->text),
             F_STR("why", "types are of Elasticsearch 6; later ones have none"));
+}
+
+const char *document_index_fault(const char *name)
+{
+    for (const char *c = name; *c; c++)
+        if (*c >= 'A' && *c <= 'Z')
+            return "the name of an index may not have upper-case letters (Elasticsearch's rule)";
+    return NULL;
+}
+
+bool document_no_index(const struct document *d, struct err *err)
+{
+    const char *name = plan_index(d->plan);
+    const char *fault = document_index_fault(name);
+
+    if (fault)
+        return err_set(err, ERR_USER, "there is no index %s, and there can be none: %s", name,
+                       fault);
+    return err_set(err, ERR_USER,
+                   "there is no index %s; to make one that fits the table: cass2es init %s.%s "
+                   "--index %s --create",
+                   name, d->schema->keyspace, d->schema->table, name);
 }
 
 void document_fini(struct document *d)

@@ -40,4 +40,8 @@ bool document_compile(struct document *d, const struct config *c, struct cql_clu
 bool document_type_is_ignored(const struct document *d, const struct elastic_version *v);
 /* An event, where it is. */
 void document_warn_type(const struct document *d, const struct elastic_version *v);
+/* Why no index can have this name, by Elasticsearch's rules; NULL: one may. */
+const char *document_index_fault(const char *name);
+/* There is no index of the plan's name, and what to do. ERR_USER; always false. */
+bool document_no_index(const struct document *d, struct err *err);
 void document_fini(struct document *d);

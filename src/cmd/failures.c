@@ -262,11 +262,12 @@ static bool failures_run(const struct config *config, struct context *ctx, int *
 const struct command command_failures = {
     .name = "failures",
     .summary = "What a run could not do: by reason, one by one; try it again",
-    .usage = "[list | show | retry | drop] [RUN] [--reason REASON] [OPTION...]",
+    .usage = "[list [RUN] | show [RUN] | retry RUN | drop RUN] [--reason REASON] [OPTION...]",
     .details =
         "list counts a run's failures by reason, with an example of each and what to do; show "
-        "gives every one: key, reason and what was said, separated by tabs. Without RUN it is the "
-        "newest run. With --json, one object per line.\n\n"
+        "gives every one: key, reason and what was said, separated by tabs. Without RUN both are "
+        "of "
+        "the newest run; retry and drop want it named. With --json, one object per line.\n\n"
         "retry reads the rows of the failures again, as they are now, and writes or sends them "
         "with the settings of that run; what is given on this command line comes before those. "
         "Passwords and keys are not kept: they come from the environment, the configuration file "

@@ -9,14 +9,15 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "base/log.h"
+#include "base/json.h"
+#include "base/text.h"
 #include "cmd/command.h"
 #include "cmd/connect.h"
 #include "cmd/document.h"
 #include "mapping/define.h"
 #include "mapping/definition.h"
 
-enum { TEXT_MAX_BYTES = 16 << 20 };
+enum { TEXT_MAX_BYTES = 16 << 20, NEXT_WORDS = 12 };
 
 struct init {
     const struct config *config;
@@ -25,9 +26,18 @@ struct init {
     struct schema *schema;
     struct elastic *elastic;
     struct define_server server;
-    const char *index;
+    struct mapping *mapping; /* TABLE.yaml that was there; NULL: none */
+    char *table;             /* KEYSPACE.TABLE */
+    char *index;
     char *mapping_path;
     char *index_path;
+    /* What was done, and what to do next: borrowed. */
+    const char *written[2];
+    size_t written_count;
+    const char *alias; /* NULL: none */
+    bool created;
+    const char *next[NEXT_WORDS];
+    size_t next_count;
 };
 
 static void init_fini(struct init *i)
@@ -37,9 +47,104 @@ static void init_fini(struct init *i)
         schema_free(i->schema);
     if (i->cluster)
         cql_cluster_free(i->cluster);
+    mapping_free(i->mapping);
+    free(i->table);
+    free(i->index);
     free(i->mapping_path);
     free(i->index_path);
 }
+
+/* ---- what is said ------------------------------------------------------------------------------
+ */
+
+static void say_written(struct init *i, const char *path, const char *what)
+{
+    i->written[i->written_count++] = path;
+    if (!i->config->output.json)
+        printf("wrote %s: %s\n", path, what);
+}
+
+static void say_created(struct init *i, const char *from)
+{
+    i->created = true;
+    if (!i->config->output.json)
+        printf("created index %s%s%s, of %s\n", i->index, i->alias ? " with alias " : "",
+               i->alias ? i->alias : "", from);
+}
+
+static void add_next(struct init *i, const char *word)
+{
+    ensure(i->next_count < NEXT_WORDS);
+    i->next[i->next_count++] = word;
+}
+
+static void next_is_create(struct init *i, const char *option, const char *what, bool index)
+{
+    add_next(i, "cass2es");
+    add_next(i, "init");
+    if (option)
+        add_next(i, option);
+    add_next(i, what);
+    if (strcmp(i->config->init.out, ".") != 0) {
+        add_next(i, "--out");
+        add_next(i, i->config->init.out);
+    }
+    if (index) {
+        add_next(i, "--index");
+        add_next(i, i->index);
+    }
+    add_next(i, "--create");
+}
+
+static void next_is_sync(struct init *i, const char *mapping)
+{
+    add_next(i, "cass2es");
+    add_next(i, "sync");
+    add_next(i, "--mapping");
+    add_next(i, mapping);
+}
+
+static void print_next(const struct init *i)
+{
+    printf(i->created ? "next:" : i->written_count > 1 ? "next: edit them;" : "next: edit it;");
+    for (size_t n = 0; n < i->next_count; n++)
+        printf(" %s", i->next[n]);
+    printf(i->created ? "\n" : " makes the index\n");
+}
+
+static void add_list(struct buf *b, const char *const *list, size_t count)
+{
+    buf_add_byte(b, '[');
+    for (size_t n = 0; n < count; n++) {
+        if (n)
+            buf_add_byte(b, ',');
+        json_add_string(b, slice_str(list[n]));
+    }
+    buf_add_byte(b, ']');
+}
+
+static void print_json(const struct init *i)
+{
+    struct buf b;
+
+    buf_init(&b, TEXT_MAX_BYTES);
+    buf_add_str(&b, "{\"index\":");
+    json_add_string(&b, slice_str(i->index));
+    buf_add_str(&b, ",\"written\":");
+    add_list(&b, i->written, i->written_count);
+    buf_printf(&b, ",\"created\":%s,\"alias\":", i->created ? "true" : "false");
+    if (i->alias)
+        json_add_string(&b, slice_str(i->alias));
+    else
+        buf_add_str(&b, "null");
+    buf_add_str(&b, ",\"next\":");
+    add_list(&b, i->next, i->next_count);
+    printf("%s}\n", buf_cstr(&b));
+    buf_fini(&b);
+}
+
+/* ---- files and server --------------------------------------------------------------------------
+ */
 
 static bool exists(const char *path)
 {
@@ -95,74 +200,41 @@ static bool find_server(struct init *i, struct err *err)
     return true;
 }
 
+/* Neither of them is written while one of them is there. */
+static bool check_free(const char *path, struct err *err)
+{
+    return !exists(path) ||
+           err_set(err, ERR_USER,
+                   "%s: File exists; it may have been edited: move it away, or give another "
+                   "folder with --out",
+                   path);
+}
+
 /* Under --create files that are there are used as they are. */
 static bool write_both(struct init *i, struct err *err)
 {
     bool keep = i->config->init.create;
     struct buf text;
-    bool ok = true;
+    bool ok = keep || (check_free(i->mapping_path, err) && check_free(i->index_path, err));
 
     buf_init(&text, TEXT_MAX_BYTES);
-    if (!keep || !exists(i->mapping_path)) {
+    if (ok && !exists(i->mapping_path)) {
         define_mapping(i->schema, i->index, &text);
         ok = write_file(i->mapping_path, buf_slice(&text), err);
         if (ok)
-            printf("wrote %s: what a document is made of\n", i->mapping_path);
+            say_written(i, i->mapping_path, "what a document is made of");
     }
     buf_reset(&text);
-    if (ok && (!keep || !exists(i->index_path))) {
+    if (ok && !exists(i->index_path)) {
         /* Elasticsearch 6 puts its type around the fields by itself. */
-        define_index(i->schema, "read_time", &i->server, NULL, &text);
+        define_index(i->schema, &i->server, NULL, &text);
         ok = write_file(i->index_path, buf_slice(&text), err);
         if (ok)
-            printf("wrote %s: settings and fields of the index\n", i->index_path);
+            say_written(i, i->index_path, "settings and fields of the index");
     }
     buf_fini(&text);
     return ok;
 }
-
-static bool create_index(struct init *i, struct err *err)
-{
-    struct elastic_index there;
-    struct buf text;
-    bool found;
-
-    if (!elastic_index_look(i->elastic, i->index, &there, &found, err))
-        return false;
-    if (found)
-        return err_set(err, ERR_USER, "the index %s is there already; it was left as it is",
-                       i->index);
-    buf_init(&text, TEXT_MAX_BYTES);
-    bool ok = read_file(i->index_path, &text, err) &&
-              (elastic_index_create(i->elastic, i->index, buf_slice(&text), err) ||
-               err_wrap(err, "%s", i->index_path));
-    buf_fini(&text);
-    if (ok)
-        printf("created index %s\n", i->index);
-    return ok;
-}
-
-static bool init_all(struct init *i, struct err *err)
-{
-    const char *dir = i->config->init.out;
-
-    i->cluster = connect_cassandra(i->config, i->ctx, err);
-    i->schema = i->cluster ? connect_table(i->config, i->cluster, err) : NULL;
-    if (!i->schema || !find_server(i, err))
-        return false;
-    i->index = i->config->sync.index ? i->config->sync.index : i->schema->table;
-    i->mapping_path = xsprintf("%s/%s.yaml", dir, i->schema->table);
-    i->index_path = xsprintf("%s/%s.index.json", dir, i->schema->table);
-    if (!write_both(i, err) || (i->config->init.create && !create_index(i, err)))
-        return false;
-    printf("next: %scass2es sync --mapping %s\n",
-           i->config->init.create ? "" : "edit them; cass2es init --create makes the index; ",
-           i->mapping_path);
-    return true;
-}
-
-/* ---- by a mapping that brings a definition -----------------------------------------------------
- */
 
 static bool look_free(struct init *i, const char *name, struct err *err)
 {
@@ -177,39 +249,116 @@ static bool look_free(struct init *i, const char *name, struct err *err)
                    there.is_alias ? ", an alias of " : "", there.is_alias ? there.name : "");
 }
 
-static bool create_defined(struct init *i, const struct mapping *m, struct arena *mem,
-                           struct err *err)
+/* The definition in a file, with the mapping's versioning, so that no run uses another. */
+static bool create_index(struct init *i, const struct mapping *m, const char *from, struct err *err)
 {
-    bool own = exists(i->index_path); /* edited: it goes before the one of the mapping */
-    const char *from = own ? i->index_path : m->definition.name;
     struct definition_wish wish = {
         .versioning = mapping_versioning_word(m->versioning),
-        .alias = strcmp(i->index, m->index.name) != 0 ? m->index.name : NULL,
+        .alias = i->alias,
     };
+    struct arena mem;
     struct buf text;
     struct buf out;
 
-    if (i->server.major == 6 && m->type.name && strcmp(m->type.name, "_doc") != 0)
-        return mapping_error(m, m->type.at, err,
-                             "an index with another type than _doc must be made by hand");
-    if (!look_free(i, i->index, err) || (wish.alias && !look_free(i, wish.alias, err)))
+    if (!look_free(i, i->index, err) || (i->alias && !look_free(i, i->alias, err)))
         return false;
+    arena_init(&mem, TEXT_MAX_BYTES);
     buf_init(&text, TEXT_MAX_BYTES);
     buf_init(&out, TEXT_MAX_BYTES);
     bool ok = read_file(from, &text, err);
     if (ok)
-        ok = (definition_write(buf_slice(&text), &wish, mem, &out, err) &&
+        ok = (definition_write(buf_slice(&text), &wish, &mem, &out, err) &&
               elastic_index_create(i->elastic, i->index, buf_slice(&out), err)) ||
              err_wrap(err, "%s", from);
     buf_fini(&out);
     buf_fini(&text);
+    arena_fini(&mem);
     if (ok)
-        printf("created index %s%s%s, of %s\n", i->index, wish.alias ? " with alias " : "",
-               wish.alias ? wish.alias : "", from);
+        say_created(i, from);
     return ok;
 }
 
-static bool copy_definition(const struct init *i, const struct mapping *m, struct err *err)
+/* Of --index, else of the mapping that is there, else the table's name. */
+static bool choose_index(struct init *i, const char *otherwise, struct err *err)
+{
+    const char *given = i->config->sync.index;
+    const char *fault;
+
+    i->index = xstrdup(given ? given : otherwise);
+    fault = document_index_fault(i->index);
+    return !fault ||
+           err_set(err, ERR_USER, "%s: %s; give another one with --index", i->index, fault);
+}
+
+/* The next command would write into the index of the mapping that is kept. */
+static bool check_mapping_beside(struct init *i, struct err *err)
+{
+    const char *given = i->config->sync.index;
+
+    if (!exists(i->mapping_path))
+        return true;
+    i->mapping = mapping_load(i->mapping_path, err);
+    if (!i->mapping)
+        return false;
+    return !given || !strcmp(given, i->mapping->index.name) ||
+           config_fault(i->config, "sync.index", err,
+                        "%s is for the index %s: leave --index out, change target.index there, or "
+                        "give another folder with --out",
+                        i->mapping_path, i->mapping->index.name);
+}
+
+static char *lower_case(const char *text)
+{
+    char *out = xstrdup(text);
+
+    for (char *c = out; *c; c++)
+        if (*c >= 'A' && *c <= 'Z')
+            *c = (char)(*c - 'A' + 'a');
+    return out;
+}
+
+static bool init_table(struct init *i, struct err *err)
+{
+    const char *dir = i->config->init.out;
+
+    i->cluster = connect_cassandra(i->config, i->ctx, err);
+    i->schema = i->cluster ? connect_table(i->config, i->cluster, err) : NULL;
+    if (!i->schema || !find_server(i, err))
+        return false;
+    i->table = xsprintf("%s.%s", i->schema->keyspace, i->schema->table);
+    i->mapping_path = xsprintf("%s/%s.yaml", dir, i->schema->table);
+    i->index_path = xsprintf("%s/%s.index.json", dir, i->schema->table);
+    AUTO_STR char *of_table = lower_case(i->schema->table);
+    if (!check_mapping_beside(i, err) ||
+        !choose_index(i, i->mapping ? i->mapping->index.name : of_table, err) ||
+        !write_both(i, err))
+        return false;
+    if (!i->config->init.create) {
+        next_is_create(i, NULL, i->table, false);
+        return true;
+    }
+    if (!i->mapping)
+        i->mapping = mapping_load(i->mapping_path, err);
+    if (!i->mapping || !create_index(i, i->mapping, i->index_path, err))
+        return false;
+    next_is_sync(i, i->mapping_path);
+    return true;
+}
+
+/* ---- by a mapping that brings a definition -----------------------------------------------------
+ */
+
+static bool create_defined(struct init *i, const struct mapping *m, struct err *err)
+{
+    bool own = exists(i->index_path); /* edited: it goes before the one of the mapping */
+
+    if (i->server.major == 6 && m->type.name && strcmp(m->type.name, "_doc") != 0)
+        return mapping_error(m, m->type.at, err,
+                             "an index with another type than _doc must be made by hand");
+    return create_index(i, m, own ? i->index_path : m->definition.name, err);
+}
+
+static bool copy_definition(struct init *i, const struct mapping *m, struct err *err)
 {
     struct buf text;
 
@@ -218,9 +367,7 @@ static bool copy_definition(const struct init *i, const struct mapping *m, struc
               write_file(i->index_path, buf_slice(&text), err);
     buf_fini(&text);
     if (ok)
-        printf("wrote %s: settings and fields of the index\n"
-               "next: edit it; cass2es init --create with the same --mapping makes the index\n",
-               i->index_path);
+        say_written(i, i->index_path, "settings and fields of the index");
     return ok;
 }
 
@@ -234,13 +381,18 @@ static bool init_defined(struct init *i, const struct mapping *m, struct arena *
         return mapping_error(m, m->index.at, err,
                              "the mapping names no definition of its index (target.definition); "
                              "init KEYSPACE.TABLE writes one from the live schema");
-    if (!definition_index(m->definition.name, mem, &name, err) || !find_server(i, err))
+    if (!definition_index(m->definition.name, mem, &name, err) || !choose_index(i, name, err) ||
+        !find_server(i, err))
         return false;
-    i->index = c->sync.index ? c->sync.index : name;
+    i->alias = strcmp(i->index, m->index.name) != 0 ? m->index.name : NULL;
     i->index_path = xsprintf("%s/%s.index.json", c->init.out, name);
-    if (!c->init.create)
-        return copy_definition(i, m, err);
-    return create_defined(i, m, mem, err);
+    if (!(c->init.create ? create_defined(i, m, err) : copy_definition(i, m, err)))
+        return false;
+    if (c->init.create)
+        next_is_sync(i, c->mapping.files[0]);
+    else
+        next_is_create(i, "--mapping", c->mapping.files[0], c->sync.index != NULL);
+    return true;
 }
 
 static bool init_mapping(struct init *i, struct err *err)
@@ -255,8 +407,9 @@ static bool init_mapping(struct init *i, struct err *err)
         return config_fault(c, "mapping.files", err,
                             "names the table itself; leave out KEYSPACE.TABLE");
     arena_init(&mem, TEXT_MAX_BYTES);
-    bool ok =
-        document_load(&d, c, c->mapping.files[0], err) && init_defined(i, d.mapping, &mem, err);
+    bool ok = document_load(&d, c, c->mapping.files[0], err);
+    i->mapping = TAKE(d.mapping);
+    ok = ok && init_defined(i, i->mapping, &mem, err);
     arena_fini(&mem);
     document_fini(&d);
     return ok;
@@ -268,7 +421,11 @@ static bool init_run(const struct config *config, struct context *ctx, int *exit
     struct init i = {.config = config, .ctx = ctx};
 
     (void)exit_code;
-    bool ok = config->mapping.files[0] ? init_mapping(&i, err) : init_all(&i, err);
+    bool ok = config->mapping.files[0] ? init_mapping(&i, err) : init_table(&i, err);
+    if (config->output.json && (ok || i.written_count)) /* files may be there without the index */
+        print_json(&i);
+    else if (ok)
+        print_next(&i);
     init_fini(&i);
     return ok;
 }
@@ -277,12 +434,17 @@ const struct command command_init = {
     .name = "init",
     .summary = "Write a mapping file and an index definition, make an index",
     .usage = "KEYSPACE.TABLE|--mapping FILE|PROFILE [--index NAME] [--create] [OPTION]...",
-    .details = "Reads the live schema and writes TABLE.yaml (what a document is made of; the same "
-               "as is used without a file) and TABLE.index.json (settings and fields of the "
-               "index), for editing. Nothing that is there is written over. With --create the "
-               "index is made of TABLE.index.json, edited or just written. With --mapping the "
-               "definition that comes with it is written for editing, or the index made of it; "
-               "where the mapping names an alias, that is made, too.",
+    .details =
+        "Reads the live schema and writes TABLE.yaml (what a document is made of; the same "
+        "as is used without a file) and TABLE.index.json (settings and fields of the "
+        "index), for editing. Nothing that is there is written over. Without --index the index "
+        "is the one that a TABLE.yaml that is there names, else it is called as the table, "
+        "in lower case. With --create the index is made of TABLE.index.json, edited or just "
+        "written, with the versioning that TABLE.yaml says. With --mapping the definition "
+        "that comes with it is written for editing, or the index made of it; where the "
+        "mapping names an alias, that is made, too.\n\n"
+        "With --json, one object: index, written (paths), created (the index was made), "
+        "alias (null: none), and next, the words of the command to go on with.",
     .id = FOR_INIT,
     .takes_table = true,
     .signals = true,

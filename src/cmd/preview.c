@@ -84,8 +84,8 @@ static void look_at_columns_of(struct preview *p, const struct schema *s)
     buf_init(&names, TEXT_MAX_BYTES);
     uint16_t n = unused(p, s, &names);
     if (n)
-        line(p, "columns", PREVIEW_NOTE, "%s.%s: %u of %u are not read: %s", s->keyspace, s->table,
-             n, s->column_count, buf_cstr(&names));
+        line(p, "columns", PREVIEW_NOTE, "%s.%s: %u of %u %s not read: %s", s->keyspace, s->table,
+             n, s->column_count, n == 1 ? "is" : "are", buf_cstr(&names));
     else
         line(p, "columns", PREVIEW_OK, "%s.%s: all %u are read", s->keyspace, s->table,
              s->column_count);
@@ -116,8 +116,9 @@ static bool look_at_table(struct preview *p)
     line(p, "cassandra", PREVIEW_OK, "%s", text);
     if (!direct_sync_document(&p->d, &err))
         return failed(p, "mapping", &err);
-    line(p, "mapping", PREVIEW_OK, "%s.%s, %u columns, versioning %s", p->d.doc.schema->keyspace,
+    line(p, "mapping", PREVIEW_OK, "%s.%s, %u column%s, versioning %s", p->d.doc.schema->keyspace,
          p->d.doc.schema->table, plan_column_count(p->d.doc.plan),
+         show_plural(plan_column_count(p->d.doc.plan)),
          mapping_versioning_word(plan_versioning(p->d.doc.plan)));
     look_at_columns(p);
     return true;
@@ -152,14 +153,15 @@ static void add_estimate(struct buf *b, const struct preview *p)
     }
     buf_add_str(b, e->whole ? "" : "about ");
     show_count(b, e->documents);
-    buf_add_str(b, " documents, ");
+    buf_printf(b, " document%s, ", show_plural(e->documents));
     add_bytes(b, e->document_bytes);
     if (e->ms >= 0 && e->ms < 1000) {
         buf_add_str(b, ", less than a second of reading");
     } else if (e->ms >= 0) {
         buf_add_str(b, ", at least ");
         show_duration(b, e->ms);
-        buf_printf(b, " of reading with %u workers", index_workers(p->s->config, p->d.doc.plan));
+        unsigned workers = index_workers(p->s->config, p->d.doc.plan);
+        buf_printf(b, " of reading with %u worker%s", workers, show_plural(workers));
     }
 }
 
@@ -261,12 +263,13 @@ static bool look_at_rows(struct preview *p)
     if (p->ids)
         sample_ids(p);
     const struct estimate *e = &p->estimate;
-    line(p, "read", PREVIEW_OK, "%" PRIu64 " rows of a sample were read", e->rows_read);
+    line(p, "read", PREVIEW_OK, "a sample of %" PRIu64 " row%s was read", e->rows_read,
+         show_plural(e->rows_read));
     if (e->not_written)
         line(p, "documents", PREVIEW_WARN,
              "%" PRIu64 " of %" PRIu64
-             " rows of the sample make no document, and will be failures: %s",
-             e->not_written, e->wanted, e->problem);
+             " row%s of the sample without a document; each will be a failure: %s",
+             e->not_written, e->wanted, show_plural(e->wanted), e->problem);
     buf_init(&text, 4096);
     add_estimate(&text, p);
     line(p, "size", e->documents || e->whole ? PREVIEW_OK : PREVIEW_UNKNOWN, "%s", buf_cstr(&text));
@@ -374,9 +377,9 @@ static void look_at_consistency(struct preview *p)
     if (n - reads + 1 > n / 2 + 1)
         line(p, "consistency", PREVIEW_WARN,
              "reads at %s ask %" PRId64 " of %" PRId64
-             " replicas: only writes acknowledged by %" PRId64
+             " replica%s: only writes acknowledged by %" PRId64
              " of them are sure to be seen; --consistency local_quorum also sees those of QUORUM",
-             consistency, reads, n, n - reads + 1);
+             consistency, reads, n, show_plural((uint64_t)n), n - reads + 1);
     else if (local && r.centres > 1)
         line(p, "consistency", PREVIEW_WARN,
              "reads at %s see what was acknowledged at LOCAL_QUORUM in this data centre; writes to "
@@ -385,8 +388,8 @@ static void look_at_consistency(struct preview *p)
     else
         line(p, "consistency", PREVIEW_OK,
              "reads at %s ask %" PRId64 " of %" PRId64
-             " replicas: every write acknowledged by %" PRId64 " before is seen",
-             consistency, reads, n, n - reads + 1);
+             " replica%s: every write acknowledged by %" PRId64 " before is seen",
+             consistency, reads, n, show_plural((uint64_t)n), n - reads + 1);
 }
 
 /* ---- Elasticsearch ----------------------------------------------------------------------------
@@ -420,17 +423,15 @@ static bool look_at_index(struct preview *p)
     if (!elastic_index_look(p->d.admin, name, &p->d.index, &p->has_index, &err))
         return failed(p, "index", &err);
     if (!p->has_index) {
-        line(p, "index", PREVIEW_FAIL,
-             "there is no index %s; to make one that fits the table: cass2es init %s.%s --index %s "
-             "--create",
-             name, p->d.doc.schema->keyspace, p->d.doc.schema->table, name);
-        return false;
+        document_no_index(&p->d.doc, &err);
+        return failed(p, "index", &err);
     }
     if (elastic_index_size(p->d.admin, i->name, &p->size, &err))
         line(p, "index", i->write_blocked ? PREVIEW_FAIL : PREVIEW_OK,
-             "%s%s%s: %d shards, %d replicas, %" PRIu64 " documents%s", name,
+             "%s%s%s: %d shard%s, %d replica%s, %" PRIu64 " document%s%s", name,
              i->is_alias ? ", an alias of " : "", i->is_alias ? i->name : "", i->shards,
-             i->replicas, p->size.docs,
+             show_plural((uint64_t)i->shards), i->replicas, show_plural((uint64_t)i->replicas),
+             p->size.docs, show_plural(p->size.docs),
              i->write_blocked ? "; it is blocked for writing: take the block away" : "");
     else
         failed(p, "index", &err);
@@ -482,7 +483,8 @@ static void look_at_disk(struct preview *p)
     }
     buf_init(&text, 4096);
     add_bytes(&text, disk.free_everywhere_bytes);
-    buf_printf(&text, " free on %u nodes, least on %s: ", disk.nodes, disk.node);
+    buf_printf(&text, " free on %u node%s, least on %s: ", disk.nodes, show_plural(disk.nodes),
+               disk.node);
     add_bytes(&text, disk.free_bytes);
     bool full = disk.free_bytes < disk.total_bytes / 10;
     bool small = need > disk.free_everywhere_bytes;
@@ -577,13 +579,13 @@ static void look_at_fields(struct preview *p)
             fit_document(p->mappings, doc, &p->fit);
     }
     for (size_t i = 0; i < p->fit.count; i++)
-        line(p, "field", p->fit.list[i].grade == FIT_FAIL ? PREVIEW_FAIL : PREVIEW_WARN, "%s %s",
+        line(p, "field", p->fit.list[i].grade == FIT_FAIL ? PREVIEW_FAIL : PREVIEW_WARN, "%s: %s",
              p->fit.list[i].field, p->fit.list[i].text);
     if (p->fit.left_out)
         line(p, "field", PREVIEW_WARN, "and %zu more", p->fit.left_out);
     if (p->fit.count == conflicts)
-        line(p, "fields", PREVIEW_OK, "all columns, and %zu documents, fit the index's mapping",
-             p->estimate.sample_count);
+        line(p, "fields", PREVIEW_OK, "all columns, and %zu document%s, fit the index's mapping",
+             p->estimate.sample_count, show_plural(p->estimate.sample_count));
 }
 
 bool preview_make(struct preview *p, struct sync *s, struct err *err)
@@ -693,6 +695,24 @@ static void plan_json(const struct preview *p, struct buf *b)
     buf_add_str(b, "]}\n");
 }
 
+/* Without a file: every column, or those of --columns. */
+static void show_mapping(struct show_table *t, const struct mapping *m)
+{
+    struct buf b;
+
+    buf_init(&b, TEXT_MAX_BYTES);
+    if (m->path[0])
+        buf_add_str(&b, m->path);
+    else if (!m->columns.count)
+        buf_add_str(&b, "every column");
+    else
+        buf_printf(&b, "the column%s ", show_plural(m->columns.count));
+    for (size_t i = 0; !m->path[0] && i < m->columns.count; i++)
+        buf_printf(&b, "%s%s", i ? ", " : "", m->columns.list[i].name);
+    show_row(t, "mapping", "%s", buf_cstr(&b));
+    buf_fini(&b);
+}
+
 static void plan_text(const struct preview *p, struct buf *b)
 {
     const struct document *doc = &p->d.doc;
@@ -703,7 +723,7 @@ static void plan_text(const struct preview *p, struct buf *b)
         buf_printf(b, "Dry run: %s.%s to index %s\n", doc->schema->keyspace, doc->schema->table,
                    plan_index(doc->plan));
         show_row(&t, "statement", "%s", e->statement ? e->statement : "-");
-        show_row(&t, "mapping", "%s", doc->mapping->path[0] ? doc->mapping->path : "every column");
+        show_mapping(&t, doc->mapping);
         show_row(&t, "versioning", "%s", mapping_versioning_word(plan_versioning(doc->plan)));
         if (plan_pipeline(doc->plan))
             show_row(&t, "pipeline", "%s", plan_pipeline(doc->plan));

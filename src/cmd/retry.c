@@ -7,6 +7,7 @@
  * at the end.
  */
 #include <errno.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -45,6 +46,9 @@ struct again {
     const struct failed_run *run;
     bool served;       /* the old run was a server's */
     bool keys_of_scan; /* a key is that of a row, not an id as somebody gave it */
+    bool filter_scan;  /* the server was allowed to look for ids in the whole table */
+    struct keyed_scans scans;
+    atomic_bool collided;
     /* what is selected */
     uint64_t ids, ranges, left_out, braked;
     struct nos id_nos, range_nos;
@@ -261,6 +265,38 @@ static bool is_braked(const struct again *a, const struct failure_info *f)
     return !a->now->failures.reason && strcmp(f->reason, BRAKE_REASON) == 0;
 }
 
+/* The key as the element that it was; NULL: it is no id. A server keeps a string as its text,
+ * unless that could be taken for JSON, and all else as JSON. `sync` keeps JSON: other text is a
+ * line that was no id, or a value of another column. */
+static const struct json *key_json(const struct again *a, const char *key, struct arena *mem)
+{
+    struct err ignored = {0};
+    const struct json *v = json_parse(slice_str(key), mem, &ignored);
+
+    if (v && (a->served || v->kind == JSON_STRING || v->kind == JSON_OBJECT))
+        return v;
+    if (!a->served)
+        return NULL;
+    struct buf text;
+    buf_init(&text, SIZE_MAX / 2);
+    json_add_string(&text, slice_str(key));
+    v = json_parse(buf_slice(&text), mem, &ignored);
+    buf_fini(&text);
+    return v;
+}
+
+static bool has_id(const struct again *a, const struct failure_info *f)
+{
+    struct arena mem;
+
+    if (hint_is_final(f->reason))
+        return false;
+    arena_init(&mem, BLOCK_MEMORY_BYTES);
+    bool has = key_json(a, f->key, &mem) != NULL;
+    arena_fini(&mem);
+    return has;
+}
+
 static bool is_id(const struct again *a, const struct failure_info *f)
 {
     long long start, end;
@@ -268,7 +304,7 @@ static bool is_id(const struct again *a, const struct failure_info *f)
     if ((a->now->failures.reason && strcmp(a->now->failures.reason, f->reason) != 0) ||
         is_range(f, &start, &end) || is_braked(a, f))
         return false;
-    return !hint_is_final(f->reason) && strcmp(f->key, "?") != 0;
+    return has_id(a, f);
 }
 
 static void add_object(struct again *a, const char *object)
@@ -301,23 +337,6 @@ static bool select_one(void *ctx, const struct failure_info *f)
         a->left_out++;
     }
     return true;
-}
-
-/* The key as an id of JSON: text that is none is an id as it was given. */
-static const struct json *key_json(const struct again *a, const char *key, struct arena *mem)
-{
-    struct err ignored = {0};
-    const struct json *v =
-        a->served && key[0] != '{' ? NULL : json_parse(slice_str(key), mem, &ignored);
-
-    if (v && (v->kind == JSON_STRING || v->kind == JSON_OBJECT))
-        return v;
-    struct buf text;
-    buf_init(&text, SIZE_MAX / 2);
-    json_add_string(&text, slice_str(key));
-    v = json_parse(buf_slice(&text), mem, &ignored);
-    buf_fini(&text);
-    return v;
 }
 
 /* ---- rows to an index --------------------------------------------------------------------------
@@ -454,6 +473,8 @@ static bool open_rounds(struct round *r, struct err *err)
                                                   .guards = guards,
                                                   .limit = r->d.limit,
                                                   .missing = what,
+                                                  .collided = &r->a->collided,
+                                                  .scans = r->a->filter_scan ? &r->a->scans : NULL,
                                                   .brake = r->a->brake,
                                                   .clock = &r->a->ctx->clock,
                                                   .cancel = &r->a->ctx->cancel,
@@ -661,7 +682,7 @@ static bool retry_all(struct again *a, struct err *err)
 
     if (a->left_out)
         LOG(LOG_WARN, "not_retried", F_INT("failures", (int64_t)a->left_out),
-            F_STR("why", "only a part of the id was kept"));
+            F_STR("why", "what was kept is no id, or only a part of one"));
     if (a->braked) {
         a->worst = EXIT_BRAKE;
         LOG(LOG_WARN, "not_retried", F_INT("failures", (int64_t)a->braked),
@@ -685,6 +706,7 @@ bool failures_retry(const struct config *config, struct context *ctx, struct jou
     const struct json *params = old_params(&a, &mem, err);
     a.keys_of_scan = is_scan_of_server(run) ||
                      (params && !json_get(params, "ids.file") && strcmp(run->command, "sync") == 0);
+    a.filter_scan = slice_is(json_get_string(params, "serve.filter_scan"), "allow");
     bool ok = params && load_settings(&a, false, err) && check_kind(&a, err) &&
               journal_each_failure(journal, run->id, select_one, &a, err);
     if (ok && !a.ids && !a.ranges && !a.left_out && !a.braked)

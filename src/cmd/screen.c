@@ -57,6 +57,11 @@ void show_count(struct buf *b, uint64_t n)
     }
 }
 
+const char *show_plural(uint64_t n)
+{
+    return n == 1 ? "" : "s";
+}
+
 void show_duration(struct buf *b, int64_t ms)
 {
     int64_t s = (ms + 500) / 1000;

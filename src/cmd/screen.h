@@ -54,6 +54,7 @@ void screen_add_line(struct buf *out, const struct progress *p, const char *unit
  */
 
 void show_count(struct buf *b, uint64_t n);    /* 1,234,567 */
+const char *show_plural(uint64_t n);           /* the end of so many "row"s: "", or "s" */
 void show_duration(struct buf *b, int64_t ms); /* 850 ms, 4.2 s, 7m 12s, 2h 05m, 3d 04h */
 void show_rate(struct buf *b, double per_s);   /* 0.5/s, 1,234/s */
 

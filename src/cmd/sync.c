@@ -168,8 +168,10 @@ void sync_print(struct buf *text, bool to_stderr)
     fflush(out);
 }
 
-void sync_add_how_to_go_on(struct sync *s, struct buf *text)
+void sync_add_how_to_go_on(struct sync *s, int exit_code, struct buf *text)
 {
+    if (exit_code == EXIT_USAGE)
+        return;
     buf_add_str(text, "\nTo go on where it stopped, run the same command again:\n  ");
     connect_add_command_line(text, s->ctx);
     buf_add_byte(text, '\n');

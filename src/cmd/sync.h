@@ -42,7 +42,9 @@ void sync_start_screen(struct sync *s, const char *unit);
 /* Shows a job's progress until it ends, and joins it: job_finish(). */
 bool sync_watch_job(struct sync *s, struct job *job, struct job_counts *counts, struct err *err);
 void sync_print(struct buf *text, bool to_stderr);
-void sync_add_how_to_go_on(struct sync *s, struct buf *text);
+/* Of a run that did not come to its end. Where the operator has to change something (exit 2),
+ * nothing is added: the same command would say the same again. */
+void sync_add_how_to_go_on(struct sync *s, int exit_code, struct buf *text);
 /* The first few kinds of failures, so that nobody needs to look further for the common case. */
 void sync_add_failures(struct sync *s, struct buf *text);
 

@@ -227,7 +227,7 @@ static void say_job(struct sync *s, struct job_parts *parts, const struct job_co
     } else {
         job_add_text(s, &text, counts, parts->log, parts->csv_path, ok);
         if (!ok && !s->config->sync.dry_run)
-            sync_add_how_to_go_on(s, &text);
+            sync_add_how_to_go_on(s, exit_code, &text);
     }
     sync_print(&text, false);
     buf_fini(&text);

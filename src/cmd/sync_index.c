@@ -12,6 +12,7 @@
 #include "cmd/sync_index.h"
 #include "cmd/versioning.h"
 #include "engine/direct.h"
+#include "engine/tasks.h"
 
 enum { LOOK_MS = 100, WORKERS = 8, WORKERS_OF_SEVERAL_TABLES = 4 };
 
@@ -129,27 +130,33 @@ static bool open_index(struct direct_sync *d, struct err *err)
 {
     const char *name = plan_index(d->doc.plan);
     struct elastic_version version;
+    struct retry r;
     bool exists;
 
     connect_elastic(d->s->config, d->s->ctx, &d->elastic);
     d->admin = elastic_new(&d->elastic, err);
-    if (!d->admin || !elastic_identify(d->admin, &version, err) ||
-        !elastic_index_look(d->admin, name, &d->index, &exists, err))
+    if (!d->admin)
         return false;
+    start_retry(&r, d->s->config, d->s->ctx);
+    while (!elastic_identify(d->admin, &version, err) ||
+           !elastic_index_look(d->admin, name, &d->index, &exists, err))
+        if (!start_again(&r, elastic_retry_after_ms(d->admin), err))
+            return false;
     LOG(LOG_INFO, "elastic", F_STR("server", version.text), F_STR("index", name));
     document_warn_type(&d->doc, &version);
-    if (exists)
-        return check_index(d, err);
-    return err_set(err, ERR_USER,
-                   "there is no index %s; to make one that fits the table: cass2es init %s.%s "
-                   "--index %s --create",
-                   name, d->doc.schema->keyspace, d->doc.schema->table, name);
+    return exists ? check_index(d, err) : document_no_index(&d->doc, err);
 }
 
 static bool check_versioning(struct direct_sync *d, struct elastic_origin *index, struct err *err)
 {
-    return versioning_check(d->s->journal, d->admin, d->doc.plan,
-                            d->s->config->sync.change_versioning, index, err);
+    struct retry r;
+
+    start_retry(&r, d->s->config, d->s->ctx);
+    while (!versioning_check(d->s->journal, d->admin, d->doc.plan,
+                             d->s->config->sync.change_versioning, index, err))
+        if (!start_again(&r, elastic_retry_after_ms(d->admin), err))
+            return false;
+    return true;
 }
 
 bool direct_sync_check_versioning(struct direct_sync *d, struct err *err)
@@ -282,7 +289,8 @@ static bool sync_table(struct direct_sync *d, int *exit_code, bool *again, struc
     struct buf json;
 
     AUTO_STR char *more = direct_sync_identity(d);
-    if (!direct_sync_begin(d, more, err))
+    if (!tasks_check_sample(d->s->cluster, d->doc.schema, d->doc.sample, err) ||
+        !direct_sync_begin(d, more, err))
         return false;
     bool ok = run_direct(d, &counts, err);
     *exit_code =
@@ -302,7 +310,7 @@ static bool sync_table(struct direct_sync *d, int *exit_code, bool *again, struc
     } else {
         counts_text(d, &text, &counts, ok);
         if (!ok)
-            sync_add_how_to_go_on(d->s, &text);
+            sync_add_how_to_go_on(d->s, *exit_code, &text);
     }
     sync_print(&text, false);
     sync_end(d->s, buf_cstr(&json), *exit_code, err);

@@ -44,13 +44,18 @@ bool sync_index_plan_ids(const struct direct_sync *d, struct job_plan *p, struct
     return true;
 }
 
-static int verdict(struct index_ids *x, const struct job_counts *c, const struct err *err)
+static bool some_failed(const struct index_ids *x, const struct job_counts *c)
 {
     bool report = x->d->s->config->sync.missing == MISSING_REPORT;
 
-    int code = command_verdict(err, job_conserved(c),
-                               c->documents_failed || c->bad || (report && c->missing));
+    return c->documents_failed || c->bad || (report && c->missing);
+}
+
+static int verdict(struct index_ids *x, const struct job_counts *c, const struct err *err)
+{
+    int code = command_verdict(err, job_conserved(c), some_failed(x, c));
     bool ended = code == EXIT_DONE || code == EXIT_SOME_FAILED;
+
     return ended && x->brake && brake_pulled(x->brake, NULL, 0) ? EXIT_BRAKE : code;
 }
 
@@ -163,11 +168,12 @@ static void add_text(struct index_ids *x, struct buf *b, const struct job_counts
         if (rows[i].always || count_at(c, rows[i].at))
             show_row_count(&t, rows[i].text, count_at(c, rows[i].at));
     show_table_end(&t, b);
-    if (x->brake && brake_pulled(x->brake, why, sizeof why))
+    bool braked = x->brake && brake_pulled(x->brake, why, sizeof why);
+    if (braked)
         buf_printf(b, "\nThe brake was pulled, and nothing more was deleted: %s\n", why);
     if (c->documents_failed)
         buf_add_str(b, "Of failed documents the older version, if any, is still in the index.\n");
-    if (c->documents_failed || c->bad || c->missing > c->deleted)
+    if (some_failed(x, c) || braked) /* what the brake left is a failure, too */
         sync_add_failures(d->s, b);
 }
 
@@ -184,7 +190,7 @@ static void say(struct index_ids *x, const struct job_counts *counts, int exit_c
     } else {
         add_text(x, &text, counts, ok);
         if (!ok)
-            sync_add_how_to_go_on(x->d->s, &text);
+            sync_add_how_to_go_on(x->d->s, exit_code, &text);
     }
     sync_print(&text, false);
     buf_fini(&text);

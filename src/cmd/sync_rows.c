@@ -11,6 +11,7 @@
 #include "cmd/sync_columns.h"
 #include "engine/copy.h"
 #include "engine/limit.h"
+#include "engine/tasks.h"
 
 enum { LOOK_MS = 100, COPY_WORKERS = 8 };
 
@@ -203,7 +204,7 @@ static bool rows_to_file(struct sync *s, const struct document *d, int *exit_cod
     } else {
         copy_text(s, d->schema, &text, &counts, ok);
         if (!ok && !over && !to_stdout)
-            sync_add_how_to_go_on(s, &text);
+            sync_add_how_to_go_on(s, *exit_code, &text);
     }
     sync_print(&text, to_stdout);
     if (!sync_end(s, buf_cstr(&json), *exit_code, &ended) && err->kind == ERR_NONE)
@@ -219,6 +220,7 @@ bool sync_rows(struct sync *s, int *exit_code, struct err *err)
 
     s->cluster = connect_cassandra(s->config, s->ctx, err);
     bool ok = s->cluster && document_open(&d, s->config, s->cluster, NULL, err) &&
+              tasks_check_sample(s->cluster, d.schema, d.sample, err) &&
               rows_to_file(s, &d, exit_code, err);
     document_fini(&d);
     return ok;

@@ -249,13 +249,13 @@ const struct option config_options[] = {
         .name = "sync.dry_run", .flag = "dry-run", .param = "dry_run",
         FIELD(OPT_BOOL, sync.dry_run), .def = "false", .commands = JOB, .identity = true,
         .def_shown = "false, but true with any --context_param",
-        .help = "Send nothing: write the ids to syncIds.csv and say what would be done.",
+        .help = "Send nothing: show the plan of a sync to an index; ids for the Sync API go to syncIds.csv.",
     },
     {
         .name = "sync.workers", .flag = "workers",
         FIELD(OPT_INT, sync.workers), .def = "0", .min = 0, .max = 256, .value = "N",
         .def_shown = "8, 4 for documents of several tables, 1 with the Sync API", .commands = AGAIN,
-        .help = "Threads that read and send at the same time; with the Sync API, calls in flight.",
+        .help = "Threads that read and send at the same time; with the Sync API, calls in flight. 0: the default.",
     },
     {
         .name = "sync.scan_workers", .flag = "scan-workers",
@@ -561,7 +561,8 @@ const struct option config_options[] = {
         .name = "run.retry_budget", .flag = "retry-budget",
         FIELD(OPT_DURATION, run.retry_budget_ms), .def = "10m", .min = 0, .max = (int64_t)30 * DAY_MS,
         .commands = RUNS,
-        .help = "How long to try again what may pass, before the run stops and can be resumed.",
+        .help = "How long to try again what may pass, before the run stops and can be resumed; 3 s at most "
+                "before it has begun.",
     },
 
     /* ---- log */

@@ -8,6 +8,7 @@
 enum {
     ESTIMATES_FRESH_MS = 60 * 1000,
     CONTACTS_MAX = 64,
+    REASONS_BYTES = 440, /* of those that could not be reached; an err has room for some */
 };
 
 struct cql_cluster {
@@ -124,9 +125,24 @@ void cluster_publish(struct cql_cluster *c, struct topology *t)
     topology_free(old);
 }
 
+/* Beside each other: they are no chain of causes. */
+static void add_reason(struct err *all, const struct err *one, size_t *left_out)
+{
+    size_t n = strlen(all->text);
+
+    if (!n)
+        *all = *one;
+    else if (n + strlen("; ") + strlen(one->text) <= REASONS_BYTES)
+        snprintf(all->text + n, sizeof all->text - n, "; %s", one->text);
+    else
+        (*left_out)++;
+}
+
 static bool open_first(struct cql_cluster *c, struct err *err)
 {
     struct err all = {0};
+    enum err_kind kind = ERR_RETRY; /* as long as each of them may pass */
+    size_t left_out = 0;
 
     for (size_t i = 0; i < c->contact_count; i++) {
         const struct contact *to = &c->contacts[i];
@@ -146,13 +162,14 @@ static bool open_first(struct cql_cluster *c, struct err *err)
         }
         if (err->kind != ERR_RETRY && err->kind != ERR_REACH)
             return false;
-        if (i == 0)
-            all = *err;
-        else
-            err_wrap(&all, "%s", err->text);
+        if (err->kind == ERR_REACH)
+            kind = ERR_REACH;
+        add_reason(&all, err, &left_out);
     }
-    *err = all;
-    err->kind = ERR_REACH;
+    if (left_out)
+        err_set(err, kind, "%s; and %zu more", all.text, left_out);
+    else
+        err_set(err, kind, "%s", all.text);
     return err_wrap(err, "could not reach Cassandra");
 }
 

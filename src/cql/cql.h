@@ -105,8 +105,9 @@ const char *cql_consistency_name(enum cql_consistency c);
 struct cql_cluster; /* options are copied; shared by threads */
 
 /* Connects to the first contact point that answers, learns the topology, starts the control thread.
- * NULL with ERR_REACH (every contact point is named with its reason: refused, not Cassandra, TLS,
- * credentials; each has connect_timeout_ms), ERR_USER (options), ERR_CANCEL or ERR_SYSTEM. */
+ * NULL with ERR_REACH (every contact point is named with its reason: not Cassandra, TLS,
+ * credentials; each has connect_timeout_ms), ERR_RETRY (likewise, and each may pass: refused, timed
+ * out, overloaded), ERR_USER (options), ERR_CANCEL or ERR_SYSTEM. */
 struct cql_cluster *cql_cluster_open(const struct cql_options *options, struct err *err);
 void cql_cluster_free(struct cql_cluster *c);
 AUTO_DEFINE(cql_cluster);

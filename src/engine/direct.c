@@ -245,6 +245,7 @@ bool direct_worker_open(struct direct_worker *w, struct direct *d, struct err *e
         .most_bytes = d->by_key ? 0 : d->o.memory_bytes, /* as the scan itself takes */
         .room = d->by_key ? &d->room : NULL,             /* else the reader's, who may hold it */
         .pause = &d->pause,
+        .collided = &d->collided,
     };
     w->keyed = keyed_open(&keyed, err);
     return w->keyed != NULL;

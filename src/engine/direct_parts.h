@@ -36,6 +36,7 @@ struct direct {
     struct room room; /* half of the memory: lent for rows and documents larger than what a worker's
                          share was divided for, which is seldom used up */
     struct pause pause;
+    atomic_bool collided;
     uint64_t before;
     atomic_uint_fast64_t rows;
     atomic_uint_fast64_t failed;

@@ -110,10 +110,12 @@ bool job_index(void *ctx, struct err *err)
 {
     struct job *j = ctx;
     struct indexer x = {.job = j, .tx = tx_new(j->o.run)};
+    struct keyed_options keyed = *j->o.keyed;
 
     arena_init(&x.mem, IDS_MEMORY_BYTES);
     buf_init(&x.text, IDS_MEMORY_BYTES);
-    x.keyed = keyed_open(j->o.keyed, err);
+    keyed.collided = &j->collided;
+    x.keyed = keyed_open(&keyed, err);
     bool ok = x.keyed != NULL;
     while (ok) {
         AUTO(block) struct block *block = blocks_take(j->blocks);

@@ -40,6 +40,7 @@ struct job {
     unsigned pausing;
 
     atomic_bool told_to_stop; /* by the server */
+    atomic_bool collided;     /* an _id that several rows have was told */
     atomic_uint_fast64_t done;
     atomic_uint_fast64_t failed;
     atomic_uint_fast64_t calls;

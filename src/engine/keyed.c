@@ -340,6 +340,7 @@ bool keyed_sync(struct keyed *k, const char *object_type, const struct json *ids
     memset(results, 0, ids->count * sizeof *results);
     keyed_begin(k, plan, results);
     k->by_id = true;
+    k->collided = false;
     map_init(&elements);
     bool ok = keyed_elements(k, ids, &elements, err);
     map_fini(&elements);

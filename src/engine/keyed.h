@@ -17,6 +17,7 @@
  * cluster, the plans and the clock behind it are shared.
  */
 #pragma once
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -72,6 +73,9 @@ struct keyed_options {
      * that does not fulfil them is filtered, its document stays as it is. NULL: none. */
     const struct where *where;
     bool only_keys; /* rows between the keys of a scan are left alone */
+    /* That an _id does not hold the whole key was told (id_collision): once by all who share this.
+     * NULL: once in each call of keyed_sync(). */
+    atomic_bool *collided;
     struct clock *clock;
     struct cancel *cancel;   /* may be NULL */
     int64_t retry_budget_ms; /* per call of keyed_sync: how long without any progress before it
@@ -120,6 +124,7 @@ struct keyed_result {
     uint32_t of; /* KEYED_DUPLICATE: index of the first */
     bool ok;     /* FOUND and every one of its documents, merged ones too, is indexed, unchanged or
                     stale; MISSING and as the options want it (a duplicate: as its first) */
+    bool unwritten; /* the reason came of writing: Elasticsearch refused, others were faster */
     struct keyed_counts counts;
     char reason[32]; /* "" or of the first failure: bad_id, unknown_column, no_partition_key,
                         missing, contended, or the type of Elasticsearch's error, ... : stable words

@@ -517,6 +517,16 @@ static void size_rounds(struct keyed *k, size_t n)
         k->scan_docs = least(2 * n, SCAN_DOCS);
 }
 
+static void tell_collision(struct keyed *k, const struct doc *d)
+{
+    if (atomic_exchange(k->o.collided ? k->o.collided : &k->collided, true))
+        return;
+    AUTO_STR char *id = xstrndup((const char *)d->id.p, d->id.n);
+    LOG(LOG_WARN, "id_collision", F_STR("object", plan_object(k->plan)), F_STR("id", id),
+        F_STR("why", "several rows have one _id, which does not hold the whole key; the last one "
+                     "written stays"));
+}
+
 /* Among those that are flushed together. Rows that share an _id stand together, mostly: in one
  * partition. Under sequence they are linked, so that one of them is written. */
 static void find_collisions(struct keyed *k, size_t from)
@@ -536,11 +546,7 @@ static void find_collisions(struct keyed *k, size_t from)
         if (k->versioning == VERSIONING_SEQUENCE)
             k->docs[before - 1].later = i + 1;
         k->results[d->element].counts.id_collision++;
-        if (!k->collided)
-            LOG(LOG_WARN, "id_collision", F_STR("object", plan_object(k->plan)),
-                F_STR("why", "several rows have one _id, which does not hold the whole key; the "
-                             "last one written stays"));
-        k->collided = true;
+        tell_collision(k, d);
     }
 }
 

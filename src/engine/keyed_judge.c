@@ -7,13 +7,21 @@ enum {
     LATERS_MAX = 5, /* of "may pass" for a single document while others do pass */
 };
 
+static void fail_write(struct keyed *k, struct doc *d, const char *reason, const char *text)
+{
+    struct keyed_result *r = &k->results[d->element];
+
+    r->unwritten |= !r->reason[0]; /* the first reason is the one that is told */
+    keyed_fail(k, d, reason, text);
+}
+
 static void lost(struct keyed *k, struct doc *d)
 {
     d->state = DOC_LOOK;
     if (++d->losses <= LOSSES_MAX)
         return;
     k->results[d->element].counts.contended++;
-    keyed_fail(k, d, "contended", "another writer was faster each time");
+    fail_write(k, d, "contended", "another writer was faster each time");
 }
 
 static bool is_removal(const struct doc *d)
@@ -27,7 +35,7 @@ static void refuse(struct keyed *k, struct doc *d, const char *reason, const cha
     if (is_removal(d))
         keyed_leave(k, d, reason, text);
     else
-        keyed_fail(k, d, reason, text);
+        fail_write(k, d, reason, text);
 }
 
 /* ---- unknown outcomes --------------------------------------------------------------------------
@@ -45,7 +53,7 @@ static void remember_sent(struct keyed *k, struct doc *d, const struct elastic_i
         return;
     d->sent = keyed_keep(&k->key_mem, sent);
     if (!d->sent.p)
-        keyed_fail(k, d, "outcome_unknown", "no memory left to remember what was sent");
+        fail_write(k, d, "outcome_unknown", "no memory left to remember what was sent");
 }
 
 /* It is read again, never sent again. */

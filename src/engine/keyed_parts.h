@@ -118,7 +118,7 @@ struct keyed {
     size_t round_count;
     struct map flush_ids;  /* of `docs`, where the _id does not hold the whole key: to 1 + the index
                               of the last that has it */
-    bool collided;         /* and that was told */
+    atomic_bool collided;  /* and that was told, of this call */
     size_t round_bytes;    /* of rows that came together */
     bool round_cut;        /* it was more than there is room for */
     size_t scan_docs;      /* in a round of a scan: by what they came to */

@@ -99,6 +99,14 @@ static bool find_share(struct cql_cluster *c, const struct schema *schema, struc
     return ok;
 }
 
+bool tasks_check_sample(struct cql_cluster *c, const struct schema *schema, struct sample sample,
+                        struct err *err)
+{
+    uint32_t share;
+
+    return !sample.partitions || find_share(c, schema, NULL, sample, &share, err);
+}
+
 struct tasks *tasks_plan(struct cql_cluster *c, const struct schema *schema, struct run *run,
                          uint64_t target_bytes, size_t at_least, struct err *err)
 {

@@ -34,6 +34,10 @@ struct tasks *tasks_plan(struct cql_cluster *c, const struct schema *schema, str
 struct tasks *tasks_plan_sample(struct cql_cluster *c, const struct schema *schema, struct run *run,
                                 struct sample sample, uint64_t target_bytes, size_t at_least,
                                 struct err *err);
+/* Whether that will do, before a run is begun: one that can't even start is not to be left behind.
+ * ERR_USER: the server has no estimate. */
+bool tasks_check_sample(struct cql_cluster *c, const struct schema *schema, struct sample sample,
+                        struct err *err);
 void tasks_free(struct tasks *t);
 AUTO_DEFINE(tasks);
 

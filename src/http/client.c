@@ -304,7 +304,7 @@ static bool explain(struct http_client *c, const struct http_request *r, CURLcod
         return err_set(err, ERR_USER, "%s %s: not a usable URL: %s", r->method, url, why);
     case CURLE_PEER_FAILED_VERIFICATION:
     case CURLE_SSL_ISSUER_ERROR:
-        return err_set(err, ERR_USER,
+        return err_set(err, ERR_REACH,
                        "%s %s: the server's certificate is not trusted: %s; give its authority as "
                        "CA file",
                        r->method, url, why);

@@ -63,8 +63,9 @@ struct http_answer {
 
 /*
  * True when an answer came, whatever its status. Else err:
- *   ERR_RETRY   could not connect, time-out, connection lost, answer cut off; the outcome is
- * unknown ERR_USER    wrong URL, certificate not trusted, no such CA file: says what to do
+ *   ERR_RETRY   could not connect, time-out, connection lost, answer cut off; effect unknown
+ *   ERR_REACH   the server's certificate is not trusted: says what to do
+ *   ERR_USER    wrong URL, no such CA file: says what to do
  *   ERR_REJECT  answer longer than max_answer_bytes
  *   ERR_CANCEL
  * `*sent` (may be NULL): false when no byte of the request can have reached the server.

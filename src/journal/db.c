@@ -8,7 +8,7 @@
 #include <unistd.h>
 
 enum {
-    DB_VERSION = 3,              /* of the tables below; PRAGMA user_version */
+    DB_VERSION = 4,              /* of the tables below; PRAGMA user_version */
     DB_APPLICATION = 0x63326573, /* "c2es"; PRAGMA application_id */
     DB_BUSY_MS = 30000,
     DB_CACHE_KIB = 512,
@@ -56,6 +56,11 @@ static const char to_form_3[] =
     "CREATE TABLE outcome (run INTEGER NOT NULL REFERENCES run ON DELETE CASCADE,"
     " no INTEGER NOT NULL, ids INTEGER NOT NULL, at_us INTEGER NOT NULL, body BLOB NOT NULL,"
     " PRIMARY KEY (run, no)) STRICT;";
+
+/* And with form 4: a server's id that could be taken for JSON is kept as JSON. What begins with {
+ * was mostly an object. */
+static const char to_form_4[] = "UPDATE failure SET key = json_quote(key) WHERE object <> ''"
+                                " AND key NOT LIKE '{%' AND json_valid(key);";
 
 static const char *const sql_text[SQL_STATEMENTS] = {
     /* Writers take turns from the start: no transaction finds out at its end that it came late. */
@@ -276,7 +281,8 @@ static bool create_if_new(struct db *db, struct err *err)
     bool ok = check_version(db, &version, err) &&
               (version > 0 || db_exec(db, create_tables, err)) &&
               (version > 1 || db_exec(db, to_form_2, err)) &&
-              (version > 2 || db_exec(db, to_form_3, err)) && db_exec(db, stamp, err) &&
+              (version > 2 || db_exec(db, to_form_3, err)) &&
+              (version > 3 || db_exec(db, to_form_4, err)) && db_exec(db, stamp, err) &&
               db_exec(db, sql_text[SQL_COMMIT], err);
     if (!ok)
         db_undo(db);

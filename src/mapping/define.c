@@ -250,13 +250,10 @@ static void add_field(struct writer *w, struct slice name, const struct type *t,
     close_object(w);
 }
 
-static void add_mappings(struct writer *w, const struct schema *s, const char *versioning)
+static void add_mappings(struct writer *w, const struct schema *s)
 {
     open_object(w, slice_str("_meta"));
     open_object(w, slice_str("cass2es"));
-    line(w);
-    buf_add_str(w->out, "\"versioning\": ");
-    json_add_string(w->out, slice_str(versioning));
     line(w);
     buf_add_str(w->out, "\"source\": ");
     AUTO_STR char *source = xsprintf("%s.%s", s->keyspace, s->table);
@@ -280,8 +277,8 @@ static void add_mappings(struct writer *w, const struct schema *s, const char *v
     close_object(w);
 }
 
-void define_index(const struct schema *s, const char *versioning,
-                  const struct define_server *server, const char *type, struct buf *out)
+void define_index(const struct schema *s, const struct define_server *server, const char *type,
+                  struct buf *out)
 {
     struct writer w = {.out = out, .depth = 1, .first = true, .server = server};
 
@@ -298,7 +295,7 @@ void define_index(const struct schema *s, const char *versioning,
     open_object(&w, slice_str("mappings"));
     if (type)
         open_object(&w, slice_str(type));
-    add_mappings(&w, s, versioning);
+    add_mappings(&w, s);
     if (type)
         close_object(&w);
     close_object(&w);

@@ -20,9 +20,9 @@ struct define_server {
 };
 
 /*
- * Settings and mappings of an index (JSON, indented):
- *   versioning  word of the mapping, kept in _meta so that no run uses another
- *   type        of Elasticsearch 6, which wants one around the properties; else NULL
+ * Settings and mappings of an index (JSON, indented). Its versioning is the mapping's, and comes
+ * with definition_write().
+ *   type  of Elasticsearch 6, which wants one around the properties; else NULL
  */
-void define_index(const struct schema *s, const char *versioning,
-                  const struct define_server *server, const char *type, struct buf *out);
+void define_index(const struct schema *s, const struct define_server *server, const char *type,
+                  struct buf *out);

@@ -644,13 +644,49 @@ static bool add_parsed(struct making_row *r, const struct op *op, const struct j
     return true;
 }
 
+static bool add_all_parsed(struct making_row *r, const struct op *op, const struct json *map)
+{
+    struct buf *b = &r->m->work->text;
+    bool any = false;
+
+    buf_add_byte(b, '{');
+    json_each (member, map) {
+        if (!add_parsed(r, op, member, &any))
+            return false;
+    }
+    buf_add_byte(b, '}');
+    return true;
+}
+
+/* A map of maps, which all keep their keys. */
+static bool add_maps(struct making_row *r, const struct op *op, const struct json *maps)
+{
+    struct buf *b = &r->m->work->text;
+
+    buf_add_byte(b, '{');
+    json_each (map, maps) {
+        if (map != maps->first)
+            buf_add_byte(b, ',');
+        json_add_string(b, map->key);
+        buf_add_byte(b, ':');
+        if (!add_all_parsed(r, op, map))
+            return false;
+    }
+    buf_add_byte(b, '}');
+    return true;
+}
+
+static bool is_map_of_maps(const struct field *f)
+{
+    return f->source == FROM_COLUMN && f->type->args[1]->kind == TYPE_MAP;
+}
+
 static bool do_parse_values(struct making_row *r, const struct op *op, struct slice *out)
 {
     struct buf *b = &r->m->work->text;
     size_t begin = b->len;
     struct err why = {0};
     struct slice json;
-    bool any = false;
     uint64_t bad_utf8 = r->m->counts->bad_utf8;
 
     if (!field_json(r, &op->refs[0], &json))
@@ -671,13 +707,8 @@ static bool do_parse_values(struct making_row *r, const struct op *op, struct sl
         r->m->counts->bad_json += op->step->parse.bad.kind != OTHERWISE_FAIL;
         return replace(r, op, &op->step->parse.bad, out);
     }
-    buf_add_byte(b, '{');
-    json_each (member, v) {
-        if (!add_parsed(r, op, member, &any))
-            return false;
-    }
-    buf_add_byte(b, '}');
-    return take_text(r, begin, out);
+    bool ok = is_map_of_maps(&op->refs[0]) ? add_maps(r, op, v) : add_all_parsed(r, op, v);
+    return ok && take_text(r, begin, out);
 }
 
 /* ---- other steps -------------------------------------------------------------------------------

@@ -755,12 +755,16 @@ static bool is_shape(const struct field *f, enum shape one, enum shape other)
     return f->shape == SHAPE_ANY || f->shape == SHAPE_NULL || f->shape == one || f->shape == other;
 }
 
+/* Or of such maps. */
 static bool is_map_of_texts(const struct field *f)
 {
+    const struct type *of = f->type;
+
     if (f->source != FROM_COLUMN)
         return is_shape(f, SHAPE_OBJECT, SHAPE_OBJECT);
-    return f->type->kind == TYPE_MAP &&
-           (f->type->args[1]->kind == TYPE_TEXT || f->type->args[1]->kind == TYPE_ASCII);
+    for (int deep = 0; deep < 2 && of->kind == TYPE_MAP; deep++)
+        of = of->args[1];
+    return f->type->kind == TYPE_MAP && (of->kind == TYPE_TEXT || of->kind == TYPE_ASCII);
 }
 
 /* Can the step do anything with such a value. NULL: it can; else what it needs. */
@@ -770,7 +774,7 @@ static const char *needs(const struct mapping_step *step, const struct field *f)
     case STEP_PARSE_JSON:
         return is_text(f) ? NULL : "text";
     case STEP_PARSE_JSON_VALUES:
-        return is_map_of_texts(f) ? NULL : "a map of texts";
+        return is_map_of_texts(f) ? NULL : "a map of texts, or of maps of texts";
     case STEP_FLAG:
         return step->flag.compare == COMPARE_EQ || is_shape(f, SHAPE_NUMBER, SHAPE_NUMBER)
                    ? NULL

@@ -238,6 +238,16 @@ static enum syncapi_wait read_wait(const struct json *request, enum syncapi_dial
     return dialect == SYNCAPI_LMS ? SYNCAPI_NO_WAIT : SYNCAPI_WAIT_IN_VAIN;
 }
 
+/* Always false: complete. Nobody answers a call that waits in vain, also when there was nothing to
+ * do. */
+static bool answer_nothing_to_do(const struct syncapi_call *call, struct syncapi_answer *a)
+{
+    if (call->wait != SYNCAPI_WAIT_IN_VAIN)
+        return answer_success(a, call->request, call->dialect);
+    syncapi_late(call, a);
+    return false;
+}
+
 /* What is not a list of ids: nothing is done, or, where lms-service would sync the whole table, the
  * call is refused. */
 static bool read_ids(const struct syncapi_rules *rules, const struct json *request,
@@ -250,7 +260,7 @@ static bool read_ids(const struct syncapi_rules *rules, const struct json *reque
         (none || (ids->kind == JSON_ARRAY && has_empty_object(ids))))
         return rules->whole_table || answer_fault(a, call->request, call->dialect, &whole_table);
     if (none || ids->kind != JSON_ARRAY)
-        return answer_success(a, call->request, call->dialect);
+        return answer_nothing_to_do(call, a);
     call->ids = ids;
     return true;
 }
@@ -321,13 +331,30 @@ static void add_key(struct buf *b, const struct json *id, struct buf *scratch)
     json_add_string(b, buf_slice(scratch));
 }
 
+static bool is_any(const struct keyed_result *r)
+{
+    (void)r;
+    return true;
+}
+
+static bool is_ok(const struct keyed_result *r)
+{
+    return r->ok;
+}
+
+/* A user who can't be read or made into a document: there, only that throws. */
+static bool is_thrown(const struct keyed_result *r)
+{
+    return !r->ok && !r->unwritten;
+}
+
 /*
- * Adds `,"<id>":false` or `"<id>":true,` ... for the elements that `wanted` picks; a repeated
- * element has its first one's key.
+ * Adds `,"<id>":false` or `"<id>":true,` ... for the elements that are wanted; a repeated element
+ * has its first one's key.
  */
-static size_t add_keys(struct buf *b, const struct syncapi_call *call,
-                       const struct keyed_result *results, bool want_ok, bool want_failed,
-                       bool comma_first)
+static void add_keys(struct buf *b, const struct syncapi_call *call,
+                     const struct keyed_result *results,
+                     bool (*wanted)(const struct keyed_result *), bool comma_first)
 {
     struct buf scratch;
     size_t i = 0;
@@ -336,7 +363,7 @@ static size_t add_keys(struct buf *b, const struct syncapi_call *call,
     buf_init(&scratch, b->max);
     json_each (id, call->ids) {
         const struct keyed_result *r = &results[i++];
-        if (r->outcome == KEYED_DUPLICATE || !(r->ok ? want_ok : want_failed))
+        if (r->outcome == KEYED_DUPLICATE || !wanted(r))
             continue;
         if (comma_first || added)
             buf_add_byte(b, ',');
@@ -345,7 +372,6 @@ static size_t add_keys(struct buf *b, const struct syncapi_call *call,
         added++;
     }
     buf_fini(&scratch);
-    return added;
 }
 
 static bool any_open(const struct syncapi_call *call, const struct keyed_result *results)
@@ -366,9 +392,9 @@ void syncapi_results(const struct syncapi_call *call, const struct keyed_result 
     open_answer(answer, call->request, call->dialect, 200, NULL, NULL);
     buf_add_str(b, "{\"response\":\"SUCCESS\"");
     if (recorded && strcmp(call->object_type, "user") == 0 && !any_open(call, results))
-        add_keys(b, call, results, false, true, true);
+        add_keys(b, call, results, is_thrown, true);
     buf_add_str(b, ",\"esSyncResponse\":{");
-    add_keys(b, call, results, true, !recorded, false);
+    add_keys(b, call, results, recorded ? is_ok : is_any, false);
     buf_add_str(b, "}}}");
 }
 

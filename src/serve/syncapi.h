@@ -78,7 +78,7 @@ bool syncapi_answers_as_recorded(const struct syncapi_call *call);
  * key. */
 void syncapi_results(const struct syncapi_call *call, const struct keyed_result *results,
                      struct syncapi_answer *answer);
-/* 500: the work did not end in time, though it goes on. */
+/* 500: the work did not end in time, though it goes on; or nobody will say so. */
 void syncapi_late(const struct syncapi_call *call, struct syncapi_answer *answer);
 
 /* 200 with nothing in esSyncResponse: the same for a type that answers as recorded, when it was

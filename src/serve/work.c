@@ -400,12 +400,24 @@ static bool do_call(struct worker *me, const char *type, const struct json *ids,
     return true;
 }
 
+/* Not to be taken for JSON: what `failures retry` reads must be what was given. */
+static bool is_plain(struct slice text)
+{
+    struct err ignored = {0};
+    struct arena mem;
+
+    arena_init(&mem, 64 * text.n + (1 << 20));
+    bool plain = !memchr(text.p, 0, text.n) && !json_parse(text, &mem, &ignored);
+    arena_fini(&mem);
+    return plain;
+}
+
 static void add_failure(struct tx *t, const char *type, const struct json *id, const char *reason,
                         const char *text)
 {
     struct buf key;
 
-    if (id->kind == JSON_STRING) {
+    if (id->kind == JSON_STRING && is_plain(id->text)) {
         tx_failure_of(t, type, id->text, reason, text);
         return;
     }

@@ -35,13 +35,13 @@ def test_with_a_whole_table(shop, said):
 
 @pytest.mark.parametrize("said", [
     ["--id-file", "ids.csv"], ["--id-file", "nosuch.csv"], ["--index", "items"], ["--missing", "keep"], ["--bulk-size", "2MiB"], ["--max-docs-per-s", 10],
-    ["--elastic-url", "http://h:1"], ["--change-versioning"], ["--max-skew", "1s"], ["--endpoint", "http://h/"]])
+    ["--change-versioning"], ["--max-skew", "1s"], ["--endpoint", "http://h/"]])
 def test_with_a_file(shop, said):
     refused(shop, ["--to", "out.json", *said], said[0], "rows written to a file")
     assert not (shop.program.cwd / "out.json").exists()
 
 
-@pytest.mark.parametrize("said", [["--bulk-size", "2MiB"], ["--missing", "delete"], ["--elastic-url", "http://h:1"], ["--strict-values"], ["--limit", 5]])
+@pytest.mark.parametrize("said", [["--bulk-size", "2MiB"], ["--missing", "delete"], ["--strict-values"], ["--limit", 5]])
 def test_with_a_sync_api(shop, said):
     refused(shop, [*API, *said], said[0], "ids sent to a Sync API")
 

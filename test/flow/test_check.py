@@ -1,5 +1,6 @@
 """check and --dry-run: what a sync to an index would be, before anything is written."""
 import json
+import re
 
 import peer_http
 import pytest
@@ -59,10 +60,10 @@ def test_there_is_no_index(direct):
 def test_fields_that_conflict(direct):
     direct.elastic.meta["items"]["mappings"] = {"dynamic": "strict", "properties": {"id": {"type": "keyword"}}}
     r = direct.program.run("check", "shop.items", "--index", "items", "--elastic-url", direct.elastic.url, *cass(direct.ring))
-    says(r, r"^fail +field +v the index's mapping is strict", code=2)
+    says(r, r"^fail +field +v: the index's mapping is strict", code=2)
     direct.elastic.meta["items"]["mappings"] = {"properties": {"v": {"type": "long"}}}
     says(direct.program.run("check", "shop.items", "--index", "items", "--elastic-url", direct.elastic.url, *cass(direct.ring)),
-         r"^fail +field +v is no number", code=2)
+         r"^fail +field +v: is no number", code=2)
 
 
 def test_what_the_server_says(direct):
@@ -140,6 +141,22 @@ def test_the_plan_of_a_few_documents(direct, versioning):
     assert json.loads(direct.run("--dry-run", "--limit", "100").out)["documents"] == 60
     assert "2 documents" in check(direct, "--limit", "2")["size"][1]
     untouched(direct)
+
+
+def test_the_plan_of_some_columns(direct):
+    """--columns: what is read, and what is not."""
+    r = says(direct.run("--dry-run", "--columns", "v,writetime(v)", json_=False), r"mapping +the columns v, writetime\(v\)$", "shop.items: all 2 are read", code=0)
+    assert "every column" not in r.out
+    for flags in ((), ("--where", "id = 'i0001'")):
+        says(direct.run("--dry-run", "--columns", "id", *flags, json_=False), r"mapping +the column id$", "shop.items: 1 of 2 is not read: v", code=0)
+    says(direct.run("--dry-run", "--columns", "id", "--where", "v = 'v1'", json_=False), "shop.items: all 2 are read", code=0)
+
+
+def test_one_is_no_plural(program, make_ring, elastic):
+    direct = Direct(program, make_ring(page_rows=10), elastic, rows=1)
+    elastic.meta["items"]["settings"].update(number_of_shards="1", number_of_replicas="1")
+    r = says(direct.run("--dry-run", json_=False), "a sample of 1 row was read", r"size +1 document, ", ": 1 shard, 1 replica, 0 documents", "and 1 document, fit", code=0)
+    assert not re.search(r"\b1 (rows|documents|shards|replicas|columns|nodes)\b", r.out), r
 
 
 def test_the_plan_of_a_sample(program, make_ring, elastic):

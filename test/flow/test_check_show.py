@@ -157,7 +157,7 @@ def columns(program, ring, mapping):
 def test_columns_that_no_document_has(program, ring):
     """Of the mapping's table, and of those that its steps read."""
     _, found = columns(program, ring, MAPPING % "  - drop: [secret, score]\n" + "versioning: none\n")
-    assert found[1:] == [("note", "shop.users: 2 of 5 are not read: score, secret"), ("note", "shop.teams: 1 of 3 are not read: color"),
+    assert found[1:] == [("note", "shop.users: 2 of 5 are not read: score, secret"), ("note", "shop.teams: 1 of 3 is not read: color"),
                          ("ok", "shop.roles: all 3 are read"), ("ok", "shop.labels: all 2 are read")]
     says(program.run("check", "--mapping", "users.yaml", *cass(ring)), "^note  columns +shop.users: 2 of 5", code=2)
 
@@ -165,7 +165,7 @@ def test_columns_that_no_document_has(program, ring):
 def test_times_of_writing_do_not_count(program, ring):
     """The version under write_time: a column that is dropped stays out."""
     _, found = columns(program, ring, MAPPING.split("steps:")[0] + "steps:\n  - drop: [secret]\nversioning: write_time\n")
-    assert found[1] == ("note", "shop.users: 1 of 5 are not read: secret")
+    assert found[1] == ("note", "shop.users: 1 of 5 is not read: secret")
 
 
 def test_columns_of_a_whole_partition(program, ring):

@@ -1,5 +1,6 @@
 """An _id that doesn't hold the whole key: rows that share one are counted, and warned about."""
 import json
+import re
 
 import peer_http
 import pytest
@@ -65,8 +66,17 @@ def test_collisions(sync, program, elastic, how):
     counts = json.loads(done.out)
     assert done.code == 0 and (counts["id_collision"], counts["rows"], counts["merged"], counts["indexed"]) == (3, 7, 3, 4), done
     assert courses(elastic) == LATEST
-    assert "level=warn event=id_collision object=enrolment why=" in done.err, done
+    assert re.findall(r"level=warn event=id_collision object=enrolment id=(b0_u0|b1_u1) why=", done.err), done
+    assert done.err.count("id_collision") == 1, done
     says(sync("--fresh", *how(program)), rf"{LINE} +3\b", r"merged +3\b", code=0)
+
+
+def test_a_run_warns_once(sync, program, table, elastic):
+    """Whatever worker meets it."""
+    table.put([("v%d" % n, "c%d" % c, "b") for n in range(900) for c in range(2)])
+    for how in ((), ("--id-file", program.file("ids.txt", "".join("v%d\n" % n for n in range(900))))):
+        done = sync("--json", "--fresh", "--workers", "4", *how)
+        assert json.loads(done.out)["id_collision"] >= 900 and done.err.count("id_collision") == 1, done
 
 
 @pytest.mark.parametrize("how", [by_scan, by_ids])

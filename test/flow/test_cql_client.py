@@ -233,7 +233,7 @@ def test_keep_alive(make_ring):
 
 def test_both_contact_points_are_named(make_ring):
     e = refused("127.0.0.1:1", 1, "-H", "127.0.0.1:2")
-    assert e["error"] == "reach" and "127.0.0.1:1: Connection refused" in e["text"] and "127.0.0.1:2: Connection refused" in e["text"]
+    assert e["error"] == "retry" and "127.0.0.1:1: Connection refused" in e["text"] and "127.0.0.1:2: Connection refused" in e["text"]
 
 
 @pytest.mark.parametrize("host", ["", "a:0", "a:70000", "a:x"])

@@ -354,19 +354,41 @@ def test_one_of_two_nodes_dies_in_the_middle_of_a_bulk(program, make_ring, elast
 
 # --- the body ----------------------------------------------------------------------------------------
 
-def test_a_gateway_that_takes_small_bodies_only(direct):
+def gateway(direct, limit):
+    """In front of the index: bodies above the limit are refused."""
+    direct.on_bulk(lambda req: Reply(413) if len(req.body) > limit else None, each=True)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_gateway_that_takes_small_bodies_only(direct, mode):
     direct.table.put([("b%04d" % i, "x" * 1000) for i in range(100)])
     direct.ring.page_rows = 100
-    direct.on_bulk(lambda req: Reply(413) if len(req.body) > 20000 else None, each=True)
-    c = direct.ok("--workers", 1)
+    gateway(direct, 20000)
+    c = direct.ok("--workers", 1, versioning=mode)
     assert (c["rows"], c["indexed"]) == (160, 160)
     direct.same()
 
 
-def test_a_document_that_no_gateway_takes(direct):
+@pytest.mark.parametrize("mode", MODES)
+def test_a_gateway_teaches_the_size_of_bodies(program, make_ring, elastic, mode):
+    """What it refuses is halved, for the bodies to come as well: none is refused any more, and they are not smaller than that."""
+    direct = Direct(program, make_ring(page_rows=100), elastic, rows=0)
+    direct.table.put([("i%04d" % i, "x" * 4000) for i in range(400)])
+    gateway(direct, 150000)
+    c = direct.ok("--workers", 1, "--compress", "off", versioning=mode)
+    assert (c["rows"], c["indexed"], c["failed"]) == (400, 400, 0)
+    direct.same()
+    bodies = [(b.status, len(b.body)) for b in direct.bulks()]
+    assert [status for status, _ in bodies].count(413) == 1, bodies
+    after = [size for _, size in bodies[[status for status, _ in bodies].index(413) + 3:]]  # its two halves are no later ones
+    assert sum(after) > 8 * max(after) and 75000 < max(after) <= 150000, bodies
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_document_that_no_gateway_takes(direct, mode):
     direct.table.put([("i0007", "x" * 30000)])
-    direct.on_bulk(lambda req: Reply(413) if len(req.body) > 20000 else None, each=True)
-    c = direct.ok("--workers", 1, code=1)
+    gateway(direct, 20000)
+    c = direct.ok("--workers", 1, versioning=mode, code=1)
     assert (c["rows"], c["indexed"], c["failed"]) == (60, 59, 1)
     direct.same(without=["i0007"])
     assert "document_too_large" in direct.failures(c["run"])
@@ -442,10 +464,11 @@ def test_a_page_that_came_while_a_bulk_took_long_is_not_read_again(program, make
     one_of(3, read)
 
 
+@pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("status", [400, pytest.param(500, marks=pytest.mark.long)])
-def test_a_line_for_which_the_whole_request_is_refused(direct, status):
+def test_a_line_for_which_the_whole_request_is_refused(direct, status, mode):
     direct.on_bulk(lambda req: problem(status, "x_content_parse_exception") if b"i0007" in req.body else None, each=True)
-    c = direct.ok("--workers", 1, code=1)
+    c = direct.ok("--workers", 1, versioning=mode, code=1)
     assert (c["rows"], c["indexed"], c["failed"]) == (60, 59, 1)
     direct.same(without=["i0007"])
     assert "x_content_parse_exception" in direct.failures(c["run"])
@@ -602,6 +625,13 @@ def test_not_allowed(direct, status, when):
     result = says(direct.run("--elastic-username", "u", "--elastic-password", PASSWORD), str(status), "security_exception", code=3)
     assert result.seconds < 25
     assert not direct.program.places_of(PASSWORD, result.out, result.err)
+
+
+def test_an_index_that_goes_away(direct):
+    """The operator has to act: the same command alone would say the same again."""
+    direct.on_bulk(problem(404, "index_not_found_exception", "no such index [items]"), each=True)
+    r = says(direct.run(*QUICK, json_=False), "not finished", "no index or alias .?items", code=2)
+    assert "same command again" not in r.out, r
 
 
 def test_items_that_may_not_be_written(direct):

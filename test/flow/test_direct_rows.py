@@ -205,6 +205,13 @@ def test_a_sample_is_the_same_each_time(rows):
     assert rows.found() == first
 
 
+def test_a_sample_by_number_of_a_table_without_an_estimate(rows):
+    """It leaves no run behind, and no advice to repeat it."""
+    r = says(rows.run("--sample", "1", json_=False), "has no estimate of its size yet; say --sample as a share, such as 1%", code=2)
+    assert not r.out and not rows.bulks(), r
+    says(rows.program.run("runs"), "no runs in", code=0)
+
+
 @pytest.mark.parametrize("mode", MODES)
 def test_times_of_writing_as_fields(rows, mode):
     c = rows.ok("--where", "v = 'v7'", versioning=mode, more="rename: {writetime(v): written}\n",

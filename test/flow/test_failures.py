@@ -1,4 +1,6 @@
 """failures: by cause with a hint, one by one, dropped, tried again; and the mode that an index remembers."""
+import re
+
 import pytest
 from direct import Direct, refused
 from flow import KEY, PASSWORD, cass, rows_of, says
@@ -190,6 +192,19 @@ def test_a_column_is_dropped_while_ranges_are_read_again(program, make_ring, ela
     assert left(direct, run) == {}
 
 
+@pytest.mark.parametrize("lines,name", [("null\n{\n\"i0001\"\n", "ids.jsonl"), ("i0001,i0002\n", "ids.csv")])
+def test_a_line_that_is_no_id_is_not_made_one(program, make_ring, elastic, lines, name):
+    """Text of a file that was no id must not settle a row that has it as its key."""
+    direct = Direct(program, make_ring(page_rows=10), elastic)
+    direct.table.put([("null", "v"), ("{", "v"), ("i0001,i0002", "v")])
+    program.file(name, lines)
+    c = direct.run("--id-file", name).counts
+    assert c["bad"] > 0, c
+    before = left(direct, c["run"])
+    says(program.run("failures", "retry", c["run"]), "not_retried failures=%d" % len(before), code=0)
+    assert left(direct, c["run"]) == before and set(elastic.sources("items")) <= {"i0001"}
+
+
 # --- retry: what a brake left --------------------------------------------------------------------------------
 
 def sync_ids(direct, count, code):
@@ -231,6 +246,32 @@ def test_a_retry_is_no_second_allowance(program, make_ring, elastic):
     elastic.item_script = None
     assert again(direct, c["run"], code=7)["failed"] == 1
     assert left(direct, c["run"]) == {'"i0105"': "brake"} and "i0105" in elastic.sources("items")
+
+
+# --- the summary of ids --------------------------------------------------------------------------------------
+
+def ids_text(direct, missing, *ids, code):
+    direct.program.file("ids.csv", "".join(i + "\n" for i in ids))
+    r = direct.run("--id-file", "ids.csv", "--missing", missing, json_=False)
+    assert r.code == code, r
+    run = re.search(r"^ *run +(\S+)", r.out, re.M)[1]
+    return r.out, rows_of(direct.program.run("failures", "list", run, "--json").out)
+
+
+@pytest.mark.parametrize("missing,code", [("report", 1), ("keep", 0), ("delete", 0)])
+def test_failures_are_told_where_there_are_some(direct, missing, code):
+    """A missing row is one under --missing report alone."""
+    text, causes = ids_text(direct, missing, "i0001", "nosuch", code=code)
+    assert "\n  missing " in text and [c["reason"] for c in causes] == ["missing"] * code
+    assert ("Failures, one of each kind" in text) == ("failures retry" in text) == ("missing: " in text) == bool(code), text
+
+
+def test_what_a_brake_left_is_told(program, make_ring, elastic):
+    direct = Direct(program, make_ring(page_rows=100), elastic, rows=250)
+    direct.ok()
+    direct.table.delete()
+    text, causes = ids_text(direct, "delete", *("i%04d" % i for i in range(250)), code=7)
+    assert [c["reason"] for c in causes] == ["brake"] and "brake: " in text and "failures retry" in text, text
 
 
 # --- retry: the Sync API, and what serve could not do --------------------------------------------------------

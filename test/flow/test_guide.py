@@ -42,3 +42,10 @@ def test_the_readme_names_every_profile():
     profiles = {p.stem for p in (servers.ROOT / "profiles/sunbird").glob("*.yaml")} - {"renames"}
     assert len(profiles) == 5 and all(f"`sunbird/{name}`" in readme for name in profiles)
     assert "cass2es sync --mapping sunbird/user" in readme
+
+
+def test_the_readme_names_every_version_of_a_server():
+    said = (servers.ROOT / "README.md").read_text().partition("## Tested with")[2].partition("\n## ")[0]
+    rows = [line.split() for line in (servers.ROOT / "tools/servers/table").read_text().splitlines()]
+    table = {row[1].partition("-")[2] for row in rows if row and not row[0].startswith("#")}
+    assert set(re.findall(r"[0-9]+\.[0-9]+\.[0-9]+", said)) == table

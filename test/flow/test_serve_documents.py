@@ -1,9 +1,10 @@
 """serve: operationType sync, and `versioning: sequence` beside other writers, through HTTP."""
+import json
 import threading
 import time
 
 import pytest
-from serving import batch, batches, cassandra, elastic, location, locations, on_step, serve  # noqa: F811,F401
+from serving import PATHS, batch, batches, cassandra, elastic, location, locations, on_step, serve  # noqa: F811,F401
 
 OWN = {"participantCount": 17, "completedCount": 5, "reportUpdatedOn": "2025-06-01"}
 
@@ -32,6 +33,20 @@ def test_users_are_answered_as_recorded(serve, cassandra):  # noqa: F811
     serve.start()
     assert serve.sync("user", ["nobody", "u1", {"name": "x"}]) == {
         "response": "SUCCESS", "nobody": False, '{"name":"x"}': False, "esSyncResponse": {"u1": True}}
+
+
+def test_a_user_whom_elasticsearch_refuses_is_in_neither(serve, cassandra, elastic):  # noqa: F811
+    """As one whom it could not be asked about: only a user without a row, or whose row throws, is `false` beside."""
+    cassandra.tables["sunbird", "user"].put([(u, "Ann", "x", None, None) for u in ("u1", "u2", "u3")])
+    elastic.item_script = lambda action, meta, source: {
+        "_id": meta["_id"], "status": 400, "error": {"type": "mapper_parsing_exception", "reason": "no"}} if meta["_id"] == "u2" else (
+        {"_id": meta["_id"], "status": 409, "error": {"type": "version_conflict_engine_exception", "reason": "no"}} if meta["_id"] == "u3" else None)
+    serve.start()
+    answer = serve.call("user", ["u1", "u2", "u3", "nobody"], operationType="sync")
+    assert answer.result == {"response": "SUCCESS", "nobody": False, "esSyncResponse": {"u1": True}}
+    run = serve.http("GET", PATHS[0] + "/runs/" + answer.headers["X-Cass2es-Run"]).result
+    assert [(r["outcome"], r.get("reason")) for r in run["results"]] == [
+        ("indexed", None), ("failed", "mapper_parsing_exception"), ("failed", "contended"), ("missing", "missing")]
 
 
 def test_a_document_that_is_refused(serve, cassandra, elastic):  # noqa: F811
@@ -73,6 +88,23 @@ def test_another_operation_type(serve, cassandra):  # noqa: F811
     assert serve.call("batch", ["c1"], operationType="async").result == {"response": "SUCCESS"}
     serve.idle()
     assert serve.docs("location") == {"l1": location("l1")} and set(serve.docs("batch")) == {"b1"}
+
+
+@pytest.mark.parametrize("body", [{}, {"objectIds": None}, {"objectIds": []}, {"objectIds": "l1"}, {"objectIds": {"id": "l1"}}])
+def test_another_operation_type_without_ids(serve, cassandra, body):  # noqa: F811
+    """There is nothing to be done, and still nobody who answers, in userorg-service."""
+    locations(cassandra, "l1")
+    serve.start()
+
+    def call(type_, **more):
+        request = {"request": {"objectType": type_, **body, **more}}
+        return serve.http("POST", PATHS[1], json.dumps(request), {"Content-Type": "application/json"})
+    for type_ in ("location", "user"):
+        answer = call(type_, operationType="other")
+        assert (answer.status, answer.json["params"]["err"], answer.result) == (500, "UOS_ESSYNCnull", {})
+        for done in (call(type_), call(type_, operationType=" "), call(type_, operationType="sync")):
+            assert (done.status, done.result) == (200, {"response": "SUCCESS"})
+    assert serve.metrics()["calls_taken_total"] == 0 and serve.docs("location") == {}
 
 
 # --- other writers -------------------------------------------------------------------------------------

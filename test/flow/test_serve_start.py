@@ -104,7 +104,7 @@ def test_a_mapping_that_does_not_fit_the_schema(serve, program, text, words):  #
 
 def test_a_profile_that_is_not_there(serve):  # noqa: F811
     text = serve.fails(mappings=["sunbird/batsh"], code=2)
-    assert "sunbird/batsh.yaml" in text, text
+    assert "there is no profile sunbird/batsh in" in text and "did you mean sunbird/batch?" in text, text
 
 
 def test_a_type_where_there_are_none(serve, program):  # noqa: F811

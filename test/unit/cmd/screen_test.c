@@ -55,6 +55,9 @@ static void numbers(void **state)
     show_rate(&b, 0.52);
     buf_add_byte(&b, ' ');
     show_rate(&b, 1234.4);
+    assert_string_equal(show_plural(0), "s");
+    assert_string_equal(show_plural(1), "");
+    assert_string_equal(show_plural(2), "s");
     assert_string_equal(buf_cstr(&b), "0 999 1,000 18,446,744,073,709,551,615 0.5/s 1,234/s");
     buf_fini(&b);
 }

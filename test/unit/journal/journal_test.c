@@ -850,7 +850,7 @@ static void other_files(void **state)
     assert_null(journal_open(s->dir, false, &s->clock, &s->err));
     assert_int_equal(s->err.kind, ERR_USER);
     snprintf(expected, sizeof expected,
-             "journal %s/journal.db was written by a newer cass2es (form 7, this one knows 3): use "
+             "journal %s/journal.db was written by a newer cass2es (form 7, this one knows 4): use "
              "that one, or another --state-dir",
              s->dir);
     assert_string_equal(s->err.text, expected);
@@ -889,6 +889,34 @@ static void the_first_form(void **state)
     r = scratch_begin(s, &resumed);
     assert_true(resumed);
     run_abandon(r);
+    free(id);
+}
+
+/* Ids of a server as form 3 had them: all strings as their text. */
+static void the_third_form(void **state)
+{
+    static const char *const keys[] = {"plain", "5", "\"q\"", "{\"id\":\"o\"}", "[1", ""};
+    struct scratch *s = *state;
+    bool resumed;
+
+    scratch_open(s);
+    struct run *r = scratch_begin(s, &resumed);
+    char *id = xstrdup(run_id(r));
+    struct tx *t = tx_new(r);
+    for (size_t i = 0; i < sizeof keys / sizeof *keys; i++)
+        tx_failure_of(t, "user", slice_str(keys[i]), "missing", "");
+    tx_failure(t, slice_str("5"), "bad_id", ""); /* of a file */
+    commit(s, t);
+    tx_free(t);
+    run_abandon(r);
+    scratch_close(s);
+    sql(s->dir, "PRAGMA user_version=3");
+
+    scratch_open(s);
+    assert_string_equal(listed(s, id, 0).text,
+                        "user:plain|missing|;user:\"5\"|missing|;user:\"\\\"q\\\"\"|missing|;"
+                        "user:{\"id\":\"o\"}|missing|;user:[1|missing|;user:|missing|;"
+                        ":5|bad_id|;");
     free(id);
 }
 
@@ -1264,6 +1292,7 @@ int main(void)
         IN_SCRATCH(private_files),
         IN_SCRATCH(other_files),
         IN_SCRATCH(the_first_form),
+        IN_SCRATCH(the_third_form),
         IN_SCRATCH(damaged),
         IN_SCRATCH(no_rights),
         IN_SCRATCH(old_runs_go),

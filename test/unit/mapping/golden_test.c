@@ -243,6 +243,63 @@ static const struct json *without_preserved(const struct plan *p, const struct j
     return copy;
 }
 
+/* Numbers are digit by digit what they should be, and members of objects in their order. */
+static bool same_text(const struct json *a, const struct json *b)
+{
+    struct buf x, y;
+
+    buf_init(&x, 1 << 20);
+    buf_init(&y, 1 << 20);
+    json_write(&x, a);
+    json_write(&y, b);
+    bool same = slice_eq(buf_slice(&x), buf_slice(&y));
+    buf_fini(&x);
+    buf_fini(&y);
+    return same;
+}
+
+/* Fields that are lists of rows of other tables. */
+static bool is_of_rows(struct slice field)
+{
+    return slice_is(field, "organisations") || slice_is(field, "roles");
+}
+
+static bool same_row(const struct json *a, const struct json *b);
+
+static bool same_value(struct slice field, const struct json *a, const struct json *b)
+{
+    if (!is_of_rows(field) || a->kind != JSON_ARRAY || b->kind != JSON_ARRAY)
+        return same_text(a, b);
+    const struct json *y = b->first;
+    for (const struct json *x = a->first; x && y; x = x->next, y = y->next)
+        if (!same_row(x, y))
+            return false;
+    return a->count == b->count;
+}
+
+/* What is made of a row has its fields in any order. */
+static bool same_row(const struct json *a, const struct json *b)
+{
+    if (a->kind != JSON_OBJECT || b->kind != JSON_OBJECT)
+        return same_text(a, b);
+    json_each (m, b) {
+        const struct json *there = json_get(a, (const char *)m->key.p);
+        if (!there || !same_value(m->key, there, m))
+            return false;
+    }
+    return a->count == b->count;
+}
+
+/* Recorded documents were kept with their members sorted: what order they had isn't known. */
+static bool same_document(const char *path, const struct json *a, const struct json *b)
+{
+    if (!strstr(path, ".recorded."))
+        return same_row(a, b);
+    struct json x = with_sorted_maps(a);
+    struct json y = with_sorted_maps(b);
+    return same_text(&x, &y);
+}
+
 static void check_case(struct maker *m, const char *path, const struct json *c)
 {
     const struct plan *p = m->plan;
@@ -272,7 +329,7 @@ static void check_case(struct maker *m, const char *path, const struct json *c)
     const struct json *got = json_parse(buf_slice(&m->doc), &world.mem, &err);
     assert_non_null(got);
     if (want->kind == JSON_NULL ||
-        !json_equal(got, without_preserved(p, want, json_get(c, "stored"))))
+        !same_document(path, got, without_preserved(p, want, json_get(c, "stored"))))
         fail_msg("%s: %s:\n%s", path, name, buf_cstr(&m->doc));
     if (counts.lookup_missing != (missing ? strtoul((const char *)missing->text.p, NULL, 10) : 0))
         fail_msg("%s: %s: lookup_missing %u", path, name, (unsigned)counts.lookup_missing);

@@ -38,9 +38,9 @@ static int start(void **state)
         {"id", &text_type, COLUMN_PARTITION_KEY}, {"big", &bigint_type, COLUMN_REGULAR},
         {"dbl", &double_type, COLUMN_REGULAR},    {"flag", &boolean_type, COLUMN_REGULAR},
         {"list", &list_type, COLUMN_REGULAR},     {"map", &map_type, COLUMN_REGULAR},
-        {"num", &int_type, COLUMN_REGULAR},       {"org", &text_type, COLUMN_REGULAR},
-        {"ts", &timestamp_type, COLUMN_REGULAR},  {"txt", &text_type, COLUMN_REGULAR},
-        {"u", &uuid_type, COLUMN_REGULAR},
+        {"maps", &nested_type, COLUMN_REGULAR},   {"num", &int_type, COLUMN_REGULAR},
+        {"org", &text_type, COLUMN_REGULAR},      {"ts", &timestamp_type, COLUMN_REGULAR},
+        {"txt", &text_type, COLUMN_REGULAR},      {"u", &uuid_type, COLUMN_REGULAR},
     };
     static const struct test_column org[] = {
         {"id", &text_type, COLUMN_PARTITION_KEY},
@@ -262,6 +262,7 @@ static void parse_json_depth(void **state)
 }
 
 #define VALUES(more) "nulls: keep\nsteps:\n  - parse_json_values: {field: map" more "}\n"
+#define MAPS(more)   "nulls: keep\nsteps:\n  - parse_json_values: {field: maps" more "}\n"
 #define MAP_TEXT     "bad_json: field map: its text is no JSON of the kind that the mapping wants"
 
 static void parse_json_values(void **state)
@@ -281,6 +282,19 @@ static void parse_json_values(void **state)
         {"map", VALUES(", bad: null"), "\"map\":{\"b\":\"1\",\"a\":\"[\\\"\\u001a\\\"]\"}",
          "{\"map\":null", 1, 0},
         {"map", VALUES(""), "", "{\"map\":{}", 0, 0},
+        /* maps of maps: keys are those of the inner ones */
+        {"maps", MAPS(""), "\"maps\":{\"b\":{\"z\":\"[1.0]\",\"a\":\"2\"},\"a\":{}}",
+         "{\"maps\":{\"b\":{\"z\":[1.0],\"a\":2},\"a\":{}}", 0, 0},
+        {"maps", MAPS(", keys: [c], as: object"),
+         "\"maps\":{\"t\":{\"c\":\"{\\\"x\\\":1}\",\"name\":\"{\"},\"c\":{\"c\":\"{}\"}}",
+         "{\"maps\":{\"t\":{\"c\":{\"x\":1},\"name\":\"{\"},\"c\":{\"c\":{}}}", 0, 0},
+        {"maps", MAPS(", bad: omit"),
+         "\"maps\":{\"t\":{\"c\":\"x\",\"d\":\"1\"},\"u\":{\"c\":\"\"}}",
+         "{\"maps\":{\"t\":{\"d\":1},\"u\":{}}", 1, 0},
+        {"maps", MAPS(""), "\"maps\":{\"t\":{\"c\":\"x\"}}",
+         "bad_json: field maps: its text is no JSON of the kind that the mapping wants", 0, 0},
+        {"maps", MAPS(""), "", "{\"maps\":{}", 0, 0},
+        {"maps", MAPS(", empty: omit"), "", "", 0, 0},
         {"map", VALUES(", empty: omit"), "", "", 0, 0},
         {"map", "empty_collections: keep\n" VALUES(""), "", "{\"map\":{}", 0, 0},
         {"map", "empty_collections: omit\n" VALUES(""), "", "", 0, 0},
@@ -804,7 +818,8 @@ static void mistakes(void **state)
          "parse_json needs text; field \"num\" is int"},
         {"u", "steps:\n  - parse_json: {field: u}\n", "parse_json needs text; field \"u\" is uuid"},
         {"list", "steps:\n  - parse_json_values: {field: list}\n",
-         "parse_json_values needs a map of texts; field \"list\" is list<text>"},
+         "parse_json_values needs a map of texts, or of maps of texts; field \"list\" is "
+         "list<text>"},
         {"txt", "steps:\n  - flag: {field: f, from: txt, ge: 4}\n",
          "flag needs a number; field \"txt\" is text"},
         {"num", "steps:\n  - lower: num\n", "lower needs text; field \"num\" is int"},
