@@ -10,13 +10,13 @@ import peer_cql  # noqa: E402
 import peer_http  # noqa: E402
 import program as program_module  # noqa: E402
 from direct import Direct  # noqa: E402
-from flow import Certs, Job, sunbird  # noqa: E402
+from flow import PATIENT, Certs, Job, sunbird  # noqa: E402
 
 
 @pytest.fixture
 def program(tmp_path):
     p = program_module.Program(tmp_path)
-    p.env["CASS2ES_CASSANDRA_CONNECT_TIMEOUT"] = "30s"  # a machine under load may stand still for longer than 5 s
+    p.env.update(PATIENT)
     yield p
     p.stop_all()
 

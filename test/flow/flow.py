@@ -7,9 +7,12 @@ import json
 import re
 import ssl
 import subprocess
+import time
 
 KEY = "k3y-As23456789zws34567w234"
 PASSWORD = "pa55-w0rd-never-shown"
+# A machine under load may stand still for longer than the limits that hold by default; flags hold before these.
+PATIENT = {"CASS2ES_CASSANDRA_CONNECT_TIMEOUT": "30s", "CASS2ES_HTTP_CONNECT_TIMEOUT": "30s", "CASS2ES_SYNC_TIMEOUT": "60s"}
 QUICK = ("--retry-budget", "400ms")  # gives up soon
 
 
@@ -25,9 +28,45 @@ def sunbird(ring, users=0):
     return ring
 
 
-def cass(ring, **more):
-    """The flags that name the peer."""
-    return ["--cassandra-hosts", ring.address, "--cassandra-port", ring.port]
+def cass(ring, tries=1):
+    """
+    The flags that name the peer.
+      tries  contact points, all of them the first node: each is asked once when the cluster is opened, so several
+             bear a peer that stands still longer than a short --cassandra-request-timeout
+    """
+    return ["--cassandra-hosts", ",".join([ring.address] * tries), "--cassandra-port", ring.port]
+
+
+def until(what, seconds=60):
+    end = time.monotonic() + seconds
+    while not (seen := what()) and time.monotonic() < end:
+        time.sleep(0.05)
+    assert seen
+    return seen
+
+
+def one_of(times, attempt):
+    """
+    attempt() -> None, or what was not as quick as it must be. A defect makes each of them slow, a machine that stands
+    still only one.
+    """
+    wrong = []
+    while (slow := attempt()) is not None:
+        wrong.append(slow)
+        assert len(wrong) < times, wrong
+
+
+def goes_elsewhere(ring, node, ask, told=lambda: None):
+    """
+    The node that answers is soon another one.
+      told  says again that the node is down: an answer that was under way when it was told is a sign of life
+    """
+    def elsewhere():
+        told()
+        time.sleep(0.3)  # the event comes by another connection than the answer
+        ask()
+        return ring.seen("EXECUTE")[-1].node is not node
+    until(elsewhere)
 
 
 class Job:

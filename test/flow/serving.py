@@ -92,12 +92,12 @@ class Serve:
         return self.server
 
     def start(self, *flags, **more):
-        self.port = int(self.begin(*flags, **more).expect(r"event=listening address=\S+:(\d+)", 20)[1])
+        self.port = int(self.begin(*flags, **more).expect(r"event=listening address=\S+:(\d+)", 60)[1])
         return self
 
     def fails(self, *flags, code, **more):
         """It does not start: what it printed."""
-        result = self.begin(*flags, **more).wait(20)
+        result = self.begin(*flags, **more).wait()
         assert result.code == code, result
         return result.err
 
@@ -106,7 +106,7 @@ class Serve:
 
     def stop(self, code=0):
         self.server.signal(signal.SIGTERM)
-        result = self.server.wait(20)
+        result = self.server.wait()
         assert result.code == code, result
         return result
 
@@ -114,7 +114,7 @@ class Serve:
         for server in self.running:
             server.__exit__()
 
-    def http(self, method, path, body=None, headers=None, timeout=20):
+    def http(self, method, path, body=None, headers=None, timeout=70):
         c = http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout)
         try:
             if isinstance(body, str):
@@ -143,7 +143,7 @@ class Serve:
     def ready(self):
         return self.http("GET", "/health/ready")
 
-    def until(self, predicate, seconds=15):
+    def until(self, predicate, seconds=60):
         end = time.monotonic() + seconds
         while not predicate():
             assert time.monotonic() < end, "did not come\n%s" % self.server.err()[-4000:]

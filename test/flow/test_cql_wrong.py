@@ -6,8 +6,9 @@ import time
 import pytest
 
 from cqlrun import CqlRun
-from flow import cass, counted, rows_of, says
+from flow import cass, counted, goes_elsewhere, rows_of, says, until
 from peer_cql import OP, READ_TIMEOUT, close, error, half, hang, parse_type, reset, segments, w_inetaddr, w_string
+from program import wait_for_text
 
 COUNT = 200
 SCAN = r'"users".*token\('
@@ -18,8 +19,8 @@ def fill(ring, count=COUNT):
     return ring
 
 
-def read(program, ring, *flags):
-    return program.run("sync", "shop.users", "--to", "-", *cass(ring), *flags)
+def read(program, ring, *flags, tries=1):
+    return program.run("sync", "shop.users", "--to", "-", *cass(ring, tries), *flags)
 
 
 def complete(result):
@@ -28,7 +29,7 @@ def complete(result):
 
 
 def run(ring, *flags):
-    return CqlRun(ring.address, ring.port, *flags)
+    return CqlRun(ring.address, ring.port, *["-H", ring.address] * 8, *flags)  # opened in spite of a short -r
 
 
 def control_is_there(ring):
@@ -127,12 +128,12 @@ def flood(seconds):
 
 
 def test_a_server_that_never_stops_talking_does_not_stop_the_clock(make_ring):
-    with fill(make_ring()) as ring, run(ring, "-r", "300") as r:
-        ring.on("EXECUTE", "users", do=flood(5), times=1)
+    with fill(make_ring()) as ring, run(ring, "-r", "2000") as r:
+        ring.on("EXECUTE", "users", do=flood(60), times=1)
         begin = time.monotonic()
         e = r.error(".quiet on", "SELECT id, n FROM shop.users")
-        assert e["error"] == "retry" and "timed out after 300 ms" in e["text"]
-        assert time.monotonic() - begin < 3
+        assert e["error"] == "retry" and "timed out after 2000 ms" in e["text"]
+        assert time.monotonic() - begin < 30
 
 
 def test_a_node_that_hangs_at_prepare_is_left_alone(program, make_ring):
@@ -140,28 +141,28 @@ def test_a_node_that_hangs_at_prepare_is_left_alone(program, make_ring):
     ring.keyspace("shop", rf=3)
     with ring:
         ring.nodes[1].on("PREPARE", do=hang(), times=None)
-        r = read(program, ring, "--cassandra-request-timeout", "200ms", "--workers", 2)
+        r = read(program, ring, "--cassandra-request-timeout", "1s", "--workers", 2, tries=9)
         complete(r)
         asked = [q for q in ring.seen("PREPARE") if q.node is ring.nodes[1]]
-        assert len(asked) <= 8 and r.seconds < 10, len(asked)
+        assert len(asked) <= 8, len(asked)
 
 
 @pytest.mark.parametrize("where", ["log-in", "TLS handshake", "topology", "PREPARE", "EXECUTE"])
 def test_two_signals_end_every_wait(program, make_ring, certs, where):
-    ring = make_ring(raw=(lambda sock: (waits.set(), time.sleep(20))) if where == "TLS handshake" else None)
+    ring = make_ring(raw=(lambda sock: (waits.set(), time.sleep(60))) if where == "TLS handshake" else None)
     waits = threading.Event()
     with fill(ring):
         op = {"log-in": "STARTUP", "topology": "QUERY"}.get(where, where)
         ring.on(op, do=lambda conn, q: waits.set() or True, times=None)
         tls = ["--cassandra-tls", "--cassandra-ca-file", certs.pem("ca")] if where == "TLS handshake" else []
         p = program.start("sync", "shop.users", "--to", "-", *cass(ring), *tls)
-        assert waits.wait(10)
+        assert waits.wait(60)
+        p.send_signal(signal.SIGINT)
+        wait_for_text(p, "once more stops now")
         begin = time.monotonic()
         p.send_signal(signal.SIGINT)
-        time.sleep(0.2)
-        p.send_signal(signal.SIGINT)
         r = program.finish(p)
-        assert r.code == 130 and time.monotonic() - begin < 3, r
+        assert r.code == 130 and time.monotonic() - begin < 10, r
 
 
 # ---- events
@@ -173,10 +174,8 @@ def test_events_of_every_form_are_read(make_ring, flags):
     with ring, run(ring, *flags) as r:
         control_is_there(ring)
         for node in ring.nodes:
-            ring.push("STATUS_CHANGE", "DOWN", inet=node.address)
-            time.sleep(0.3)
-            r.ok(".quiet on", "SELECT id FROM shop.users")
-            assert ring.seen("EXECUTE")[-1].node is not node
+            goes_elsewhere(ring, node, lambda: r.ok(".quiet on", "SELECT id FROM shop.users"),
+                           told=lambda: ring.push("STATUS_CHANGE", "DOWN", inet=node.address))
             ring.push("STATUS_CHANGE", "UP", inet=node.address)
             time.sleep(0.3)
 
@@ -195,10 +194,8 @@ def test_an_event_that_comes_while_the_topology_is_read(make_ring):
             said.set()
         ring.on("QUERY", "system.local", do=say, times=1)
         ring.push("SCHEMA_CHANGE", "UPDATED", "TABLE", "shop", "users")
-        assert said.wait(5)
-        time.sleep(0.5)
-        r.ok("SELECT id FROM shop.users")
-        assert ring.seen("EXECUTE")[-1].node is not node
+        assert said.wait(60)
+        goes_elsewhere(ring, node, lambda: r.ok("SELECT id FROM shop.users"))
 
 
 # ---- where the data is
@@ -272,12 +269,16 @@ def test_a_node_replaced_at_the_same_address(make_ring):
         node.down()
         node.host_id, node.prepared = uuid.uuid4(), {}
         node.up()
+        read_before = len(ring.seen("QUERY", "system_schema.views"))
         ring.push("TOPOLOGY_CHANGE", "NEW_NODE", inet=node.address)
-        time.sleep(1.6)
-        before = len(ring.seen("EXECUTE"))
-        assert r.ok(".describe")[0].endswith("2 nodes")
-        assert r.ok(".scan shop users id 1")[0]["rows"] == COUNT
-        assert {q.node.index for q in ring.seen("EXECUTE")[before:]} == {0, 1}
+        ring.wait_for(lambda seen: len(ring.seen("QUERY", "system_schema.views")) > read_before)
+
+        def both_are_asked():
+            before = len(ring.seen("EXECUTE"))
+            assert r.ok(".describe")[0].endswith("2 nodes")
+            assert r.ok(".scan shop users id 1")[0]["rows"] == COUNT
+            return {q.node.index for q in ring.seen("EXECUTE")[before:]} == {0, 1}
+        until(both_are_asked)
 
 
 # ---- tables that CQL did not make

@@ -5,6 +5,7 @@ import os
 import pathlib
 import re
 import signal
+import subprocess
 import threading
 import time
 
@@ -34,7 +35,7 @@ class Step:
 
     def wait(self):
         self.here.set()
-        self.go.wait(20)
+        self.go.wait(60)
 
     def http(self, req):
         if not re.search("_bulk|_mget", req.path) or not self.step():
@@ -167,7 +168,7 @@ def test_started_over(direct):
 def test_two_at_once(direct):
     step = Step(direct, 5)
     p = direct.start()
-    assert step.here.wait(10)
+    assert step.here.wait(60)
     says(direct.run(), r"\b%d\b" % p.pid, code=2)
     step.end()
     assert direct.program.finish(p).code == 0
@@ -182,9 +183,10 @@ def test_ctrl_c(direct, number, mode):
     """What is in flight is finished and journalled: not sent again by the next run."""
     step = Step(direct, 6)
     p = direct.start("--workers", 1, json_=False, versioning=mode)
-    assert step.here.wait(10)
+    assert step.here.wait(60)
     p.send_signal(number)
-    threading.Timer(0.2, step.end).start()
+    wait_for_text(p, "once more stops now")
+    step.end()
     result = says(direct.program.finish(p), "not finished", "run the same command again", code=130)
     done = int(re.search(r"documents +(\d+)", result.out)[1])
     assert 0 < done < 60
@@ -202,10 +204,11 @@ def test_ctrl_c_twice(direct):
     p = direct.start(json_=False)
     direct.elastic.wait_for(lambda calls: any(c.path.endswith("_bulk") for c in calls))
     p.send_signal(signal.SIGINT)
-    with pytest.raises(Exception):
+    wait_for_text(p, "once more stops now")
+    with pytest.raises(subprocess.TimeoutExpired):
         p.wait(0.5)
     p.send_signal(signal.SIGINT)
-    p.wait(2)
+    p.wait(20)
     says(direct.program.finish(p), "run the same command again", code=130)
     direct.elastic.always = None
     assert direct.ok()["rows"] == 60
@@ -229,7 +232,7 @@ def test_ctrl_c_while_it_waits(direct, where):
     except Exception:
         pass
     p.send_signal(signal.SIGINT)
-    p.wait(3)
+    p.wait(20)
     says(direct.program.finish(p), "run the same command again", code=130)
     direct.elastic.always = direct.elastic.item_script = None
     direct.elastic.blocks = {}

@@ -1,12 +1,14 @@
 """Which rows of a table become documents of an index, and what of them: --where, --columns, --limit, --sample, by every way of versioning."""
+import contextlib
 import json
 import re
+import sqlite3
 import threading
 import time
 
 import pytest
 from direct import Direct, actions, number, problem, refused
-from flow import says
+from flow import says, until
 from peer_cql import INVALID, call, error
 
 MODES = ("read_time", "sequence", "write_time", "none")
@@ -142,11 +144,11 @@ def test_a_limit_is_exact_after_a_kill(rows, mode, after):
             count.append(1)
             if len(count) > after:
                 seen.set()
-                go.wait(10)
+                go.wait(60)
         return None
     rows.elastic.always = hold
     p = rows.start("--limit", 135, "--workers", 3, versioning=mode)
-    assert seen.wait(10)
+    assert seen.wait(60)
     rows.program.kill(p)
     go.set()
     rows.elastic.always = None
@@ -169,13 +171,17 @@ def test_the_page_that_a_limit_cuts_is_journalled_last(program, make_ring, elast
             scans.append(request.conn)
             first, count = request.conn == scans[0], scans.count(request.conn)
         if not first:
-            settled.wait(10)
+            settled.wait(60)
         elif count > 2:
-            go.wait(10)
+            go.wait(60)
+
+    def journalled():
+        with contextlib.closing(sqlite3.connect(program.state / "journal.db")) as db:
+            return db.execute("SELECT sum(value) FROM count WHERE name = 'documents'").fetchone()[0]
 
     def wait_for_bulks(n):
         elastic.wait_for(lambda calls: sum(c.path.endswith("/_bulk") and c.end is not None for c in calls) == n)
-        time.sleep(0.1)  # from the answer to the journal
+        until(lambda: journalled() == len(elastic.sources("items")))
     d.ring.on("EXECUTE", r'"items".*token\(', do=call(scan), times=None)
     p = d.start("--limit", 25, "--workers", 2)
     wait_for_bulks(2)

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from flow import KEY, QUICK, Job, says
+from flow import KEY, QUICK, Job, one_of, says
 from peer_http import Reply, SyncApi
 from program import log_entries
 
@@ -37,15 +37,19 @@ def test_default_block_is_100(job, api):
 
 def test_the_pause_lies_between_the_end_of_a_call_and_the_next(job, api):
     api.always = Reply(delay=0.05, body=SyncApi.answer({"response": "SUCCESS"}))
-    r = says(job.run(ids=["a", "b", "c"], block=1, pause=150), code=0)
-    gaps = [b.start - a.answered for a, b in zip(api.calls, api.calls[1:])]
-    assert len(gaps) == 2 and all(0.145 <= g < 0.6 for g in gaps), gaps
-    assert r.seconds < 1.5  # none before the first, none after the last
+
+    def pause():
+        del api.calls[:]
+        r = says(job.run(ids=["a", "b"], block=1, pause=1500), code=0)
+        gap, = [b.start - a.answered for a, b in zip(api.calls, api.calls[1:])]
+        assert gap >= 1.495
+        return None if r.seconds < 3 else (gap, r)  # none before the first, none after the last
+    one_of(3, pause)
 
 
 def test_no_pause_when_it_is_zero(job, api):
     says(job.run(ids=["i%d" % n for n in range(20)], block=1, pause=0), code=0)
-    assert api.calls[-1].start - api.calls[0].start < 1
+    assert api.calls[-1].start - api.calls[0].start < 25  # not the 95 s of the default
 
 
 def test_workers_is_the_number_of_calls_in_flight(job, api):
@@ -163,8 +167,8 @@ def test_the_summary_says_accepted_and_names_the_counts(job):
 # ---- dry run
 
 def test_dry_run_is_the_default_and_makes_no_call(job, api, program):
-    r = says(job.run(ids=["id1", "id2", "id3"], block=2, pause=5000, dry_run=None), "dry run", r"would be 2 calls", code=0)
-    assert not api.calls and r.seconds < 2
+    r = says(job.run(ids=["id1", "id2", "id3"], block=2, pause=60000, dry_run=None), "dry run", r"would be 2 calls", code=0)
+    assert not api.calls and r.seconds < 25
     assert (program.cwd / "syncIds.csv").read_bytes() == b"id1\nid2\nid3\n"
 
 

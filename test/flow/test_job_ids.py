@@ -204,7 +204,7 @@ def test_a_pipe_as_id_file_is_told_to_be_standard_input(job, program):
     os.mkfifo(program.cwd / "pipe")
     feed = subprocess.Popen(["sh", "-c", "echo a > pipe"], cwd=program.cwd)
     says(job.run(id_file="pipe"), "can't be read twice; give it as standard input, with - as id file", code=2)
-    feed.wait(10)
+    feed.wait(60)
 
 
 def test_the_start_says_what_will_be_done(job, api):

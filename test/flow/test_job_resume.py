@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from flow import QUICK, Job, says, sunbird
+from flow import QUICK, Job, one_of, says, sunbird
 from peer_cql import OVERLOADED, UNAUTHORIZED, call, error
 from peer_http import Reply, SyncApi
 from program import wait_for_text
@@ -39,7 +39,7 @@ def test_killed_during_a_call(job, api, program, number):
 @pytest.mark.parametrize("workers", [3])
 def test_killed_with_several_calls_in_flight(job, api, program, workers):
     hold = threading.Event()
-    api.always = lambda req: hold.wait(10) and None if req.number > 4 else None
+    api.always = lambda req: hold.wait(60) and None if req.number > 4 else None
     p = job.start("--workers", workers, ids=IDS, block=4)
     api.wait_for(lambda calls: len(calls) >= 4 + workers)
     time.sleep(0.02)
@@ -75,11 +75,11 @@ def test_killed_during_a_table_scan(program, api, make_ring, page):
     ring = sunbird(make_ring(page_rows=7), users=100)
     stop = threading.Event()
     seen = threading.Event()
-    ring.on("EXECUTE", "token\\(", do=call(lambda r: (seen.set(), stop.wait(10))), times=None, skip=page - 1)
+    ring.on("EXECUTE", "token\\(", do=call(lambda r: (seen.set(), stop.wait(60))), times=None, skip=page - 1)
     ring.start()
     job = Job(program, ring, api)
     p = job.start("--scan-workers", 1, block=5)
-    assert seen.wait(10)
+    assert seen.wait(60)
     time.sleep(0.05)
     program.kill(p)
     stop.set()
@@ -100,7 +100,7 @@ def test_killed_at_any_moment_of_a_scan(program, api, make_ring):
     for n in range(60):
         p = job.start("--scan-workers", 2, block=5)
         try:
-            p.wait(0.03 + 0.007 * n)
+            p.wait(0.03 * 1.08 ** n)
         except Exception:
             program.kill(p)
             kills += 1
@@ -212,11 +212,11 @@ def test_a_dry_run_neither_resumes_nor_is_resumed(job, api, program):
 
 def test_interrupt_finishes_what_is_in_flight_and_exits_130(job, api, program):
     release = threading.Event()
-    api.script(3, lambda req: release.wait(10) and None)
+    api.script(3, lambda req: release.wait(60) and None)
     p = job.start(ids=IDS, block=4)
     api.wait_for(lambda calls: len(calls) >= 3)
     p.send_signal(signal.SIGINT)
-    time.sleep(0.1)
+    wait_for_text(p, "once more stops now")
     release.set()
     r = says(program.finish(p), "same command|again|resum", code=130)
     assert len(api.calls) == 3, r
@@ -230,7 +230,7 @@ def test_interrupt_during_a_pause_does_not_wait_for_its_end(job, api, program):
     time.sleep(0.05)
     at = time.monotonic()
     p.send_signal(signal.SIGINT)
-    assert program.finish(p).code == 130 and time.monotonic() - at < 2
+    assert program.finish(p).code == 130 and time.monotonic() - at < 15
 
 
 def test_interrupt_twice_stops_now(job, api, program):
@@ -238,10 +238,10 @@ def test_interrupt_twice_stops_now(job, api, program):
     p = job.start(ids=IDS, block=4)
     api.wait_for(lambda calls: len(calls) >= 2)
     p.send_signal(signal.SIGINT)
-    time.sleep(0.1)
+    wait_for_text(p, "once more stops now")
     at = time.monotonic()
     p.send_signal(signal.SIGINT)
-    assert program.finish(p).code == 130 and time.monotonic() - at < 2
+    assert program.finish(p).code == 130 and time.monotonic() - at < 15
     flying = api.calls[-1].json["request"]["objectIds"]
     says(job.run(ids=IDS, block=4), code=0)
     at_least_once(api, IDS, flying)
@@ -261,7 +261,7 @@ def test_interrupt_while_waiting_to_retry(job, api, program):
     api.wait_for(lambda calls: calls and calls[0].end)
     time.sleep(0.1)
     p.send_signal(signal.SIGINT)
-    assert program.finish(p, 5).code == 130
+    assert program.finish(p, 25).code == 130
 
 
 # ---- locks and the journal
@@ -380,9 +380,9 @@ def test_a_killed_dry_run_leaves_nothing_half_behind(program, api, make_ring):
     ring.start()
     job = Job(program, ring, api)
     stop, seen = threading.Event(), threading.Event()
-    ring.on("EXECUTE", "token\\(", do=call(lambda r: (seen.set(), stop.wait(10))), times=None, skip=8)
+    ring.on("EXECUTE", "token\\(", do=call(lambda r: (seen.set(), stop.wait(60))), times=None, skip=8)
     p = job.start(dry_run="true")
-    assert seen.wait(10)
+    assert seen.wait(60)
     program.kill(p)
     stop.set()
     ring.rules.clear()
@@ -575,10 +575,11 @@ def test_the_total_is_right_after_a_resume_and_with_duplicates(job, api, program
 
 
 def test_the_estimate_does_not_grow_during_a_pause(job, api, program):
-    p = job.start("--progress", "bar", ids=["a", "b", "c"], block=1, pause=1000)
-    r = program.finish(p)
-    etas = [float(e.split()[0]) * (0.001 if "ms" in e else 1) for _, _, e in BAR.findall(r.err)]
-    assert len(etas) > 6 and max(etas) < 2.3, r.err
+    def pauses():
+        r = job.run("--progress", "bar", ids=["a", "b", "c"], block=1, pause=1000)
+        etas = [float(e.split()[0]) * (0.001 if "ms" in e else 1) for _, _, e in BAR.findall(r.err)]
+        return None if len(etas) > 6 and max(etas) < 2.3 else r.err
+    one_of(3, pauses)
 
 
 @pytest.mark.parametrize("kind, table", [("user", "user"), ("user_course", "user_enrolments")])
@@ -600,10 +601,10 @@ def test_a_block_being_filled_survives_smaller_limits(program, api, make_ring):
     ring.start()
     job = Job(program, ring, api)
     stop, seen = threading.Event(), threading.Event()
-    ring.on("EXECUTE", "token\\(", do=call(lambda r: (seen.set(), stop.wait(10))), times=None, skip=8)
+    ring.on("EXECUTE", "token\\(", do=call(lambda r: (seen.set(), stop.wait(60))), times=None, skip=8)
     api.script(2, Reply(fault="hang"))
     p = job.start(block=10)
-    assert seen.wait(10)
+    assert seen.wait(60)
     api.wait_for(lambda calls: len(calls) == 2)
     program.kill(p)
     stop.set()

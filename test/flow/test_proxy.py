@@ -5,6 +5,7 @@ import threading
 import time
 
 import pytest
+from flow import one_of
 from proxy import Proxy, Storm
 
 
@@ -38,8 +39,15 @@ def proxy():
         echo.shutdown()
 
 
-def link(proxy, seconds=10):
-    return socket.create_connection(("127.0.0.1", proxy.port), seconds)
+def link(proxy):
+    return socket.create_connection(("127.0.0.1", proxy.port), 60)
+
+
+def nothing_comes(sock):
+    sock.settimeout(0.2)
+    with pytest.raises(TimeoutError):
+        sock.recv(10)
+    sock.settimeout(60)
 
 
 def take(sock, size):
@@ -54,7 +62,7 @@ def give(sock, size):
     sock.sendall(b"give %d\n" % size)
 
 
-def until(check, seconds=5):
+def until(check, seconds=60):
     end = time.monotonic() + seconds
     while not check() and time.monotonic() < end:
         time.sleep(0.005)
@@ -80,22 +88,34 @@ def test_an_end_is_passed_on(proxy):
         assert take(a, 100) == b"last"  # and then the server's end
 
 
-def test_latency_is_each_way_and_keeps_the_order(proxy):
+def ten_at_once(proxy):
     proxy.set(latency_ms=60, jitter_ms=40, seed=3)
     with link(proxy) as a:
         begin = time.monotonic()
         for i in range(10):
             a.sendall(b"%04d" % i)
         assert take(a, 40) == b"".join(b"%04d" % i for i in range(10))
-        assert 0.12 <= time.monotonic() - begin < 1.5  # in flight together, not one after the other
+        took = time.monotonic() - begin
+        assert 0.12 <= took
+        return None if took < 1.1 else took  # one after the other they take 1.2 s at least
+
+
+def test_latency_is_each_way_and_keeps_the_order(proxy):
+    one_of(5, lambda: ten_at_once(proxy))
+
+
+def test_latency_ends(proxy):
+    proxy.set(latency_ms=60)
+    with link(proxy) as a:
         proxy.clear()
-        best = 9
-        for _ in range(5):
+
+        def echo():
             begin = time.monotonic()
             a.sendall(b"x")
             assert take(a, 1) == b"x"
-            best = min(best, time.monotonic() - begin)
-        assert best < 0.1
+            took = time.monotonic() - begin
+            return None if took < 0.1 else took
+        one_of(50, echo)
 
 
 def test_a_slow_line(proxy):
@@ -104,7 +124,7 @@ def test_a_slow_line(proxy):
         begin = time.monotonic()
         give(a, 60000)
         assert len(take(a, 60000)) == 60000
-        assert 0.25 <= time.monotonic() - begin < 2
+        assert 0.25 <= time.monotonic() - begin < 20
 
 
 def test_what_waits_goes_at_once_when_the_fault_ends(proxy):
@@ -174,28 +194,25 @@ def test_random_resets(proxy):
 
 
 def test_half_open(proxy):
-    with link(proxy, 0.2) as a:
+    with link(proxy) as a:
         a.sendall(b"one")
         assert take(a, 3) == b"one"
         proxy.set(swallow=True, way="up")
         a.sendall(b"two")
-        with pytest.raises(TimeoutError):
-            a.recv(10)
-        with link(proxy, 0.2) as b:  # accepted, and never answered
+        nothing_comes(a)
+        with link(proxy) as b:  # accepted, and never answered
             b.sendall(b"three")
-            with pytest.raises(TimeoutError):
-                b.recv(10)
+            nothing_comes(b)
         proxy.clear()
         a.sendall(b"four")
         assert take(a, 4) == b"four"  # "two" is gone
 
 
 def test_freeze_and_go_on(proxy):
-    with link(proxy, 0.2) as a:
+    with link(proxy) as a:
         proxy.set(freeze=True, way="both")
         a.sendall(b"kept")
-        with pytest.raises(TimeoutError):
-            a.recv(10)
+        nothing_comes(a)
         proxy.clear()
         assert take(a, 4) == b"kept"
 

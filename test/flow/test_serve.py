@@ -32,7 +32,7 @@ class Served:
         self.url = "http://" + re.search(r"event=listening address=\"?([^\s\"]+)", text).group(1)
         return self
 
-    def http(self, method, path, body=None, headers=None, timeout=20):
+    def http(self, method, path, body=None, headers=None, timeout=70):
         request = urllib.request.Request(self.url + path, body, headers or {"Content-Type": "application/json"}, method=method)
         try:
             with OPENER.open(request, timeout=timeout) as answer:
@@ -40,7 +40,7 @@ class Served:
         except urllib.error.HTTPError as e:
             return e.code, e.read().decode()
 
-    def call(self, kind, ids, wait=True, path="/v1/data/sync", timeout=20):
+    def call(self, kind, ids, wait=True, path="/v1/data/sync", timeout=70):
         request = {"objectType": kind, "objectIds": ids, "operationFor": "es"}
         if wait:
             request["operationType"] = "sync"
@@ -242,7 +242,7 @@ def test_the_row_that_goes_while_its_document_is_created_takes_it_along(served, 
 
 # ---- asynchronous calls
 
-def wait_until(predicate, seconds=10):
+def wait_until(predicate, seconds=60):
     end = time.monotonic() + seconds
     while not predicate():
         assert time.monotonic() < end, "not within %d s" % seconds
@@ -253,7 +253,7 @@ def test_an_asynchronous_call_is_answered_before_the_work(served, elastic, store
     put_batches(stores, ("c1", "b1", "x"))
     served.start()
     go = threading.Event()
-    elastic.always = lambda req: go.wait(10) and None
+    elastic.always = lambda req: go.wait(60) and None
     status, answer = served.call("batch", ["c1"], wait=False)
     assert (status, answer["responseCode"], answer["result"]) == (200, "OK", {"response": "SUCCESS"})
     assert not elastic.sources("course-batch")
@@ -266,7 +266,7 @@ def test_a_crash_loses_no_call_that_was_answered(served, elastic, stores, calls)
     put_batches(stores, *[("c%d" % i, "b%d" % i, "x") for i in range(calls)])
     served.start()
     go = threading.Event()
-    elastic.always = lambda req: go.wait(20) and None
+    elastic.always = lambda req: go.wait(60) and None
     for i in range(calls):
         assert served.call("batch", ["c%d" % i], wait=False)[0] == 200
     served.program.kill(served.process)
@@ -283,7 +283,7 @@ def test_a_synchronous_call_times_out_as_userorg_does_and_the_work_goes_on(serve
     stores.tables["sunbird", "location"].put([("l1", "India", "IN", "country", None)])
     served.start("--sync-timeout", "300ms")
     go = threading.Event()
-    elastic.always = lambda req: go.wait(10) and None
+    elastic.always = lambda req: go.wait(60) and None
     status, answer = served.call("location", ["l1"])
     assert status == 500 and answer["params"]["err"] == "UOS_ESSYNCnull" and answer["responseCode"] == "SERVER_ERROR"
     go.set()
@@ -298,7 +298,7 @@ def test_elasticsearch_down_for_a_while_loses_nothing(served, elastic, stores):
     wait_until(lambda: served.http("GET", "/health/ready")[0] == 503)
     assert served.http("GET", "/health/live")[0] == 200
     elastic.start()
-    wait_until(lambda: elastic.sources("course-batch"), 20)
+    wait_until(lambda: elastic.sources("course-batch"))
     wait_until(lambda: served.http("GET", "/health/ready")[0] == 200)
 
 
@@ -309,7 +309,7 @@ def test_cassandra_down_for_a_while_loses_nothing(served, elastic, stores):
     assert served.call("batch", ["c1"], wait=False)[0] == 200
     time.sleep(0.3)
     stores.nodes[0].up()
-    wait_until(lambda: elastic.sources("course-batch"), 20)
+    wait_until(lambda: elastic.sources("course-batch"))
 
 
 def test_stop_finishes_what_is_in_flight(served, elastic, stores):

@@ -165,7 +165,7 @@ def test_odd_message_ids(serve, value):  # noqa: F811
 
 def raw(serve, data, more=b"", pause=0):  # noqa: F811
     """Bytes as they are; what came until the server closed."""
-    with socket.create_connection(("127.0.0.1", serve.port), timeout=10) as s:
+    with socket.create_connection(("127.0.0.1", serve.port), timeout=60) as s:
         s.sendall(data)
         if more:
             import time

@@ -10,6 +10,7 @@ import time
 
 import pytest
 import servers
+from flow import PATIENT
 from program import BIN
 from serving import PATHS, PROFILES, Serve, cassandra, elastic, location, locations, serve  # noqa: F401
 
@@ -51,7 +52,7 @@ class Contained(Serve):
         command = [str(w) for w in (BIN, *self.args(*flags, **more), "--state-dir", self.folder / "state")]
         self.server = servers.Background(
             ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "sh", "-ec", CONTAINER, "sh", self.folder / "state",
-             *command], {"PATH": os.environ["PATH"]}, "/", None)
+             *command], {**PATIENT, "PATH": os.environ["PATH"]}, "/", None)
         self.running.append(self.server)
         return self.server
 
@@ -91,13 +92,13 @@ def test_a_container(contained, cassandra, elastic, folder):  # noqa: F811
     elastic.stop()
     kept = contained.call("location", ["b"]).headers["X-Cass2es-Run"]
     os.kill(contained.pid1, signal.SIGKILL)
-    contained.server.wait(20)
+    contained.server.wait(60)
     elastic.start()
     contained.start(mappings=("sunbird/batch", "sunbird/location"))
     contained.idle()
     assert contained.http("GET", PATHS[0] + "/runs/" + kept).result["counts"]["indexed"] == 1
     os.kill(contained.pid1, signal.SIGTERM)
-    assert contained.server.wait(20).code == 0
+    assert contained.server.wait(60).code == 0
     assert contained.docs("location") == {i: location(i) for i in "ab"}
     assert sorted(p.name for p in folder.iterdir()) == ["state"]
 
@@ -107,4 +108,4 @@ def test_a_state_folder_that_it_may_not_write(contained, folder):
     begin = time.monotonic()
     text = contained.fails(code=4, mappings=("sunbird/batch", "sunbird/location"))
     assert str(folder / "state") in text and re.search("Permission denied|rights", text) and "--state-dir" in text, text
-    assert time.monotonic() - begin < 10
+    assert time.monotonic() - begin < 19

@@ -44,7 +44,7 @@ def test_client_certificate(program, cassandra, certs):  # noqa: F811
     with indices(peer_http.Elastic(tls=certs.server_context(client=True))) as elastic:  # noqa: F811
         s = Serve(program, cassandra, elastic)
         try:
-            without = s.begin("--elastic-ca-file", certs.ca).wait(20)
+            without = s.begin("--elastic-ca-file", certs.ca).wait(60)
             # The server's word for it may come after it has hung up.
             assert without.code == 3 and elastic.url in without.err and not elastic.calls
             s.start("--elastic-ca-file", certs.ca, "--elastic-cert-file", certs.pem("client"), "--elastic-key-file", certs.key("client"))

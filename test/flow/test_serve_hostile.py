@@ -14,7 +14,7 @@ BODY = json.dumps(request_of("location", ["l"])).encode()
 SANITIZED = re.search(rb"__[at]san_init", BIN.read_bytes())
 
 
-def raw(serve, *pieces, timeout=20):  # noqa: F811
+def raw(serve, *pieces, timeout=60):  # noqa: F811
     """What came until the server closed."""
     got = b""
     with socket.create_connection(("127.0.0.1", serve.port), timeout=timeout) as s:
@@ -128,7 +128,7 @@ def test_a_body_without_end(serve):  # noqa: F811
     before = serve.server.peak_kib()
     chunk = b"8000\r\n" + b" " * 0x8000 + b"\r\n"
     begin = time.monotonic()
-    with socket.create_connection(("127.0.0.1", serve.port), timeout=20) as s:
+    with socket.create_connection(("127.0.0.1", serve.port), timeout=60) as s:
         s.sendall(POST + b"Transfer-Encoding: chunked\r\n\r\n")
         with pytest.raises(OSError):
             while time.monotonic() < begin + 15:

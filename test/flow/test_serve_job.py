@@ -79,7 +79,11 @@ def test_enrolments_by_objects(serve, cassandra, elastic, program):  # noqa: F81
 def test_a_full_queue_is_waited_for(serve, cassandra, elastic):  # noqa: F811
     """429 with Retry-After is no failure."""
     locations(cassandra, *["l%d" % n for n in range(21)])
-    on_step(elastic, lambda step, n, request: time.sleep(0.3) if step == "_bulk" and n == 1 else None)
+
+    def hold(step, n, request):
+        if step == "_bulk" and n == 1:
+            serve.until(lambda: serve.metrics()["calls_full_total"] >= 1)
+    on_step(elastic, hold)
     serve.start("--serve-queue-ids", 8, "--serve-threads", 1)
     result = job(serve, "location", "location", "--workers", 2)
     m = serve.idle()
@@ -90,7 +94,11 @@ def test_a_full_queue_is_waited_for(serve, cassandra, elastic):  # noqa: F811
 def test_a_slow_server_is_asked_again_without_waiting(serve, cassandra, elastic):  # noqa: F811
     """500 UOS_ESSYNCnull: the outcome is unknown, so the block is sent once more, and accepted."""
     locations(cassandra, "l1")
-    on_step(elastic, lambda step, n, request: time.sleep(0.6) if step == "_bulk" and n == 1 else None)
+
+    def hold(step, n, request):
+        if step == "_bulk" and n == 1:
+            serve.until(lambda: serve.metrics()["calls_late_total"] >= 1)
+    on_step(elastic, hold)
     serve.start("--sync-timeout", "200ms")
     result = job(serve, "location", "location", "--await")
     assert (number(result, "accepted"), number(result, "failed")) == (1, 0), result

@@ -180,7 +180,7 @@ def test_one_whole_table_at_a_time(serve, cassandra, elastic):  # noqa: F811
     batches(cassandra, *[("c1", "b%d" % n) for n in range(5)])
     locations(cassandra, "a")
     go = threading.Event()
-    count = on_step(elastic, lambda step, n, request: go.wait(20) and None if step == "_bulk" else None)
+    count = on_step(elastic, lambda step, n, request: go.wait(60) and None if step == "_bulk" else None)
     serve.start("--whole-table", "allow")
     name = serve.call("batch", []).headers["X-Cass2es-Run"]
     serve.until(lambda: count.get("_bulk"))
@@ -311,7 +311,7 @@ def test_a_whole_table_without_room_on_the_disk(serve, cassandra, elastic, lasts
     """Waited out; what lasts leaves it for the next start, and is no mistake of the caller's."""
     batches(cassandra, *[("c%d" % n, "b%d" % n) for n in range(60)])
     go = threading.Event()
-    count = on_step(elastic, lambda step, n, request: go.wait(20) and None if step == "_bulk" else None)
+    count = on_step(elastic, lambda step, n, request: go.wait(60) and None if step == "_bulk" else None)
     serve.start("--whole-table", "allow")
     name = serve.call("batch", []).headers["X-Cass2es-Run"]
     serve.until(lambda: count.get("_bulk"))
@@ -417,7 +417,7 @@ def test_scans_leave_threads_to_other_work(serve, cassandra, elastic):  # noqa: 
     batches(cassandra, *[("c%d" % n, "b%d" % n) for n in range(3)])
     locations(cassandra, "a")
     go, asked = threading.Event(), threading.Event()
-    cassandra.on("EXECUTE", r"token\(", do=lambda conn, req: asked.set() or not go.wait(20), times=None)
+    cassandra.on("EXECUTE", r"token\(", do=lambda conn, req: asked.set() or not go.wait(60), times=None)
     serve.start("--filter-scan", "allow", "--serve-threads", 2)
     for n in range(3):
         assert serve.call("batch", [{"batchId": "b%d" % n}]).status == 200
@@ -504,7 +504,7 @@ def test_work_under_way_keeps_its_plan(serve, cassandra, elastic, program):  # n
     locations(cassandra, "a", "b")
     mapping = program.file("m.yaml", ONE % "")
     go = threading.Event()
-    count = on_step(elastic, lambda step, n, request: go.wait(20) and None if step == "_bulk" and n == 1 else None)
+    count = on_step(elastic, lambda step, n, request: go.wait(60) and None if step == "_bulk" and n == 1 else None)
     serve.start(mappings=[mapping])
     serve.call("location", ["a"])
     serve.until(lambda: count.get("_bulk"))
@@ -572,10 +572,10 @@ def test_slow_loris(serve):  # noqa: F811
     for s, b in zip(socks, begun):
         s.sendall(b)
     for s in socks:
-        s.settimeout(5)
+        s.settimeout(60)
         while s.recv(100):
             pass
-    assert 0.4 < time.monotonic() - start < 4
+    assert 0.4 < time.monotonic() - start < 20  # not the 30 s of the default
     serve.until(lambda: serve.metrics()["connections"] == 1)
     assert serve.metrics()["connections_cut_total"] >= 3
 
@@ -584,10 +584,10 @@ def test_too_many_connections_wait(serve):  # noqa: F811
     serve.start("--serve-max-connections", "8", "--serve-client-timeout", "1s")
     idle = [socket.create_connection(("127.0.0.1", serve.port)) for _ in range(30)]
     time.sleep(0.2)
-    deadline = time.monotonic() + 15
+    deadline = time.monotonic() + 60
     while True:
         try:
-            assert serve.http("GET", "/health/live", timeout=5).status == 200
+            assert serve.http("GET", "/health/live", timeout=20).status == 200
             break
         except OSError:
             assert time.monotonic() < deadline, "the idle ones are cut"
@@ -603,7 +603,7 @@ def test_headers_too_large(serve):  # noqa: F811
 def test_stopping_refuses_and_finishes(serve, cassandra, elastic):  # noqa: F811
     locations(cassandra, "a", "b", "c")
     go = threading.Event()
-    count = on_step(elastic, lambda step, n, request: go.wait(20) and None if step == "_bulk" else None)
+    count = on_step(elastic, lambda step, n, request: go.wait(60) and None if step == "_bulk" else None)
     serve.start("--serve-threads", 1)
     for i in ("a", "b", "c"):
         assert serve.call("location", [i]).status == 200
@@ -614,19 +614,19 @@ def test_stopping_refuses_and_finishes(serve, cassandra, elastic):  # noqa: F811
     assert answer.status == 503 and answer.headers["Retry-After"] == "5" and answer.headers["X-Cass2es-Run"] is None
     assert serve.ready().json["reason"] == "stopping" and serve.http("GET", "/health/live").status == 200
     go.set()
-    result = serve.server.wait(20)
+    result = serve.server.wait(60)
     assert result.code == 0, result
     assert set(serve.docs("location")) == {"a", "b", "c"}, "all that was taken"
 
 
 def test_grace_ends(serve, cassandra, elastic):  # noqa: F811
     locations(cassandra, "a")
-    serve.start("--grace", "300ms")
+    serve.start("--grace", "300ms")  # not the 15 s of the default
     elastic.stop()
     serve.call("location", ["a"])
     begin = time.monotonic()
     serve.stop(code=130)
-    assert 0.2 < time.monotonic() - begin < 5
+    assert 0.2 < time.monotonic() - begin < 14
 
 
 @pytest.mark.parametrize("what", ["ids", "ids awaited", "table", "table of a silent Cassandra"])
@@ -636,7 +636,7 @@ def test_grace_bounds_a_stop_when_a_server_is_silent(serve, cassandra, elastic, 
     held, asked = threading.Event(), threading.Event()
     if "Cassandra" in what:
         cassandra.on("EXECUTE", r"token\(", do=lambda conn, req: asked.set() or True, times=None)
-    count = on_step(elastic, lambda step, n, request: held.wait(30) and None if step == "_bulk" else None)
+    count = on_step(elastic, lambda step, n, request: held.wait(60) and None if step == "_bulk" else None)
     serve.start("--grace", "300ms", "--whole-table", "allow")
     if what == "ids awaited":
         caller = threading.Thread(target=lambda: serve.call("location", ["a"], operationType="sync"))
@@ -648,7 +648,7 @@ def test_grace_bounds_a_stop_when_a_server_is_silent(serve, cassandra, elastic, 
     serve.stop(code=0 if "table" in what else 130)
     took = time.monotonic() - begin
     held.set()
-    assert 0.2 < took < 3, took
+    assert 0.2 < took < 14, took
 
 
 def test_not_ready_without_cassandra(serve, cassandra, elastic):  # noqa: F811

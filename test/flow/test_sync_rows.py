@@ -98,9 +98,9 @@ def test_a_limit_counts_what_fulfils(program, table):
 @pytest.mark.parametrize("skip", [1, 3, 6, 9, 13, 16])
 def test_a_limit_is_exact_after_a_kill(program, table, skip):
     seen, go = threading.Event(), threading.Event()
-    table.on("EXECUTE", r'"orders".*token\(', do=call(lambda r: (seen.set(), go.wait(10))), times=None, skip=skip)
+    table.on("EXECUTE", r'"orders".*token\(', do=call(lambda r: (seen.set(), go.wait(60))), times=None, skip=skip)
     p = program.start("sync", "shop.orders", "--to", "out.json", "--limit", 150, "--workers", 2, *cass(table))
-    assert seen.wait(10)
+    assert seen.wait(60)
     program.kill(p)
     go.set()
     table.rules.clear()
@@ -140,10 +140,10 @@ def test_a_packed_file(program, table):
 def test_a_packed_file_is_gone_on_with(program, table, after, more):
     """Cut back to what is journalled: whole members, every row once."""
     seen, go = threading.Event(), threading.Event()
-    table.on("EXECUTE", r'"orders".*token\(', do=call(lambda r: (seen.set(), go.wait(10))), times=None, skip=after)
+    table.on("EXECUTE", r'"orders".*token\(', do=call(lambda r: (seen.set(), go.wait(60))), times=None, skip=after)
     args = ["sync", "shop.orders", "--to", "out.json.gz", "--workers", 2, *cass(table)]
     p = program.start(*args)
-    assert seen.wait(10)
+    assert seen.wait(60)
     program.kill(p)
     go.set()
     table.rules.clear()

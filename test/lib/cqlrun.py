@@ -10,7 +10,7 @@ CQLRUN = pathlib.Path(os.environ.get("CASS2ES_BIN") or ROOT / "build/gcc/cass2es
 
 class CqlRun:
     def __init__(self, host, port, *flags, user=None, password=None):
-        command = [CQLRUN, "-H", host, "-P", str(port), *(["-u", user] if user else []), *flags]
+        command = [CQLRUN, "-H", host, "-P", str(port), *(["-u", user] if user else []), "-x", "30000", *flags]
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
                                         env={**os.environ, "CQLRUN_PASSWORD": password or ""})
 

@@ -815,6 +815,11 @@ def delay(seconds):
     return lambda conn, req: req.mod.update(delay=seconds)
 
 
+def late(event):
+    """Answers when the threading.Event is set; answers to other requests may pass it."""
+    return lambda conn, req: req.mod.update(until=event)
+
+
 def garbage(data=b"HTTP/1.1 400 Bad Request\r\n\r\n"):
     def act(conn, req):
         conn.raw(data)
@@ -847,7 +852,7 @@ def call(fn):
     return lambda conn, req: fn(req) and False
 
 
-def gate(event, timeout=20):
+def gate(event, timeout=60):
     """Holds the answer back until the threading.Event is set."""
     return lambda conn, req: (event.wait(timeout), False)[1]
 
@@ -1047,8 +1052,10 @@ class Conn(threading.Thread):
         data = self.envelope(req.stream, op, body)
         if self.framed:
             data = segments(data, self.lz4 is not None, req.mod.get("bad_crc", False))
-        wait = req.mod.get("delay", 0) + self.node.ring.latency
-        if wait:
+        wait, event = req.mod.get("delay", 0) + self.node.ring.latency, req.mod.get("until")
+        if event:
+            threading.Thread(target=lambda: (event.wait(60), self.send_answer(req, op, data)), daemon=True).start()
+        elif wait:
             timer = threading.Timer(wait, self.send_answer, (req, op, data))
             timer.daemon = True
             timer.start()
@@ -1407,7 +1414,7 @@ class Ring:
             self.requests.append(req)
             self.changed.notify_all()
 
-    def wait_for(self, predicate, timeout=10):
+    def wait_for(self, predicate, timeout=60):
         """Waits until predicate(requests) is true."""
         with self.changed:
             if not self.changed.wait_for(lambda: predicate(self.requests), timeout):

@@ -113,7 +113,7 @@ class HttpPeer:
     def url(self):
         return "%s://%s:%d" % ("https" if self.tls else "http", self.address, self.port)
 
-    def wait_for(self, predicate, timeout=10):
+    def wait_for(self, predicate, timeout=60):
         with self.changed:
             if not self.changed.wait_for(lambda: predicate(self.calls), timeout):
                 raise AssertionError("the peer did not see it within %s s: %r" % (timeout, self.calls[-5:]))

@@ -97,7 +97,7 @@ def command_line(pid):
     return pathlib.Path("/proc/%d/cmdline" % pid).read_bytes()
 
 
-def wait_for_text(p, pattern, timeout=10):
+def wait_for_text(p, pattern, timeout=60):
     """Reads stderr of a running program until the pattern appears; returns what was read."""
     got, end = b"", time.monotonic() + timeout
     while not re.search(pattern.encode(), got):

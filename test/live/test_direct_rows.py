@@ -113,10 +113,10 @@ def test_while_rows_leave_the_condition(sync, db, keyspace, elastic, index, mode
 @pytest.mark.parametrize("mode", ["read_time", "sequence"])
 def test_a_limit_after_kills(sync, between, elastic, index, mode):
     at = [*between.cassandra_args, *between.elastic_args]
-    between.cassandra.set(bytes_per_s=40e3)
+    between.cassandra.set(bytes_per_s=20e3)
     for least in (1, 400):
         with sync(mode, "--limit", 2000, "--memory", "8MiB", at=at, start=True) as running:
-            end = time.monotonic() + 40
+            end = time.monotonic() + 50
             while elastic.count(index) < least and running.process.poll() is None and time.monotonic() < end:
                 time.sleep(0.02)
             assert running.process.poll() is None, running.err()
@@ -129,10 +129,10 @@ def test_a_limit_after_kills(sync, between, elastic, index, mode):
 def test_a_packed_file_after_kills(program, between, table, tmp_path):
     out = tmp_path / "rows.ndjson.gz"
     args = ["sync", table, "--to", out, "--memory", "4MiB", "--where", "c >= 0", *between.cassandra_args]
-    between.cassandra.set(bytes_per_s=40e3)
+    between.cassandra.set(bytes_per_s=20e3)
     for least in (1000, 4000):
         with program.start(*args) as running:
-            end = time.monotonic() + 40
+            end = time.monotonic() + 50
             while (not out.exists() or out.stat().st_size < least) and running.process.poll() is None and time.monotonic() < end:
                 time.sleep(0.02)
             assert running.process.poll() is None, running.err()

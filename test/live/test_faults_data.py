@@ -98,7 +98,7 @@ def test_the_journals_disk_is_full(program, sync, table, elastic, index, tmp_pat
         pytest.skip("may not mount")
     try:
         make_index(elastic, index)
-        with program.start(*sync.args(table, "--state-dir", state, "--max-docs-per-s", 2000, "--workers", 2)) as running:
+        with program.start(*sync.args(table, "--state-dir", state, "--max-docs-per-s", 400, "--workers", 2)) as running:
             running.expect("event=start")
             with open(state / "ballast", "wb", buffering=0) as f:
                 try:

@@ -177,7 +177,7 @@ def test_a_full_disk_blocks_the_index(program, table, cassandra_args, tmp_path, 
     block = f"/{index}/_settings"
     try:
         make_index(elastic, index)
-        command = [*what_to_sync(tmp_path, table, index, mode), *cassandra_args, "--elastic-url", elastic.url, "--json", "--max-docs-per-s", 3000,
+        command = [*what_to_sync(tmp_path, table, index, mode), *cassandra_args, "--elastic-url", elastic.url, "--json", "--max-docs-per-s", 1500,
                    "--workers", 4]
         with program.start(*command) as running:
             Watch(elastic, index, running).until(1000)
@@ -203,8 +203,8 @@ def test_a_full_disk_blocks_the_index(program, table, cassandra_args, tmp_path, 
 
 def test_a_block_outlasts_the_budget(program, table, cassandra_args, tmp_path, elastic, index):
     make_index(elastic, index)
-    command = [*what_to_sync(tmp_path, table, index, "read_time"), *cassandra_args, "--elastic-url", elastic.url, "--max-docs-per-s", 3000]
-    with program.start(*command, "--retry-budget", "2s") as running:
+    command = [*what_to_sync(tmp_path, table, index, "read_time"), *cassandra_args, "--elastic-url", elastic.url]
+    with program.start(*command, "--max-docs-per-s", 1500, "--retry-budget", "2s") as running:
         Watch(elastic, index, running).until(1000)
         elastic.ok("PUT", f"/{index}/_settings", {"index.blocks.read_only_allow_delete": True})
         result = running.wait(60)

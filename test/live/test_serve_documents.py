@@ -43,7 +43,7 @@ class Proxy(peer_http.HttpPeer):
         out = urllib.request.Request(self.target + request.target, request.body or None, headers, method=request.method)
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
         try:
-            with opener.open(out, timeout=30) as answer:
+            with opener.open(out, timeout=60) as answer:
                 return peer_http.Reply(answer.status, answer.read())
         except urllib.error.HTTPError as error:
             return peer_http.Reply(error.code, error.read())
@@ -68,7 +68,7 @@ def free_port():
 def flags(cassandra, elastic_url, port, *mappings):
     return ["serve", "--listen", f"127.0.0.1:{port}", "--cassandra-hosts", cassandra.host, "--cassandra-port", cassandra.port,
             "--cassandra-username", servers.setting("USER"), "--cassandra-password", servers.setting("PASSWORD"),
-            "--elastic-url", elastic_url, *[word for m in mappings for word in ("--mapping", m)]]
+            "--elastic-url", elastic_url, "--sync-timeout", "60s", *[word for m in mappings for word in ("--mapping", m)]]
 
 
 class Api:
@@ -92,7 +92,7 @@ class Api:
         """esSyncResponse of a call that waits for the work."""
         body = {"params": {}, "request": {"objectType": object_type, "objectIds": ids, "operationFor": "es", "operationType": "sync"}}
         request = urllib.request.Request(self.url + "/v1/data/sync", json.dumps(body).encode(), {"Content-Type": "application/json"})
-        with self.opener.open(request, timeout=30) as answer:
+        with self.opener.open(request, timeout=70) as answer:
             return json.loads(answer.read())["result"]["esSyncResponse"]
 
 

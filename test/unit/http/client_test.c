@@ -241,7 +241,7 @@ static void failures(void **state)
          ERR_USER,
          "what answers there does not speak HTTP; check the port",
          5000},
-        {{.answer = NULL}, ERR_RETRY, "timed out after 100 ms", 100},
+        {{.answer = NULL}, ERR_RETRY, "timed out after 2000 ms", 2000},
     };
 
     (void)state;
