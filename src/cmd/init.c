@@ -422,7 +422,8 @@ static bool init_run(const struct config *config, struct context *ctx, int *exit
 
     (void)exit_code;
     bool ok = config->mapping.files[0] ? init_mapping(&i, err) : init_table(&i, err);
-    if (config->output.json && (ok || i.written_count)) /* files may be there without the index */
+    if (config->output.json && i.index &&
+        (ok || i.written_count)) /* files may be there without the index */
         print_json(&i);
     else if (ok)
         print_next(&i);

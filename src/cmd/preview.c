@@ -579,7 +579,7 @@ static void look_at_fields(struct preview *p)
             fit_document(p->mappings, doc, &p->fit);
     }
     for (size_t i = 0; i < p->fit.count; i++)
-        line(p, "field", p->fit.list[i].grade == FIT_FAIL ? PREVIEW_FAIL : PREVIEW_WARN, "%s: %s",
+        line(p, "field", p->fit.list[i].grade == FIT_FAIL ? PREVIEW_FAIL : PREVIEW_WARN, "%s %s",
              p->fit.list[i].field, p->fit.list[i].text);
     if (p->fit.left_out)
         line(p, "field", PREVIEW_WARN, "and %zu more", p->fit.left_out);

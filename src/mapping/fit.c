@@ -139,7 +139,7 @@ static bool takes_anything(const struct json *node)
 static void no_field(enum dynamic dynamic, const char *path, struct fit *out)
 {
     if (dynamic == DYNAMIC_STRICT)
-        find(out, FIT_FAIL, path, "the index's mapping is strict and has no such field");
+        find(out, FIT_FAIL, path, "is not in the index's mapping, which is strict");
     else if (dynamic == DYNAMIC_FALSE)
         find(out, FIT_WARN, path, "is not in the index's mapping: stored, but not searchable");
 }
@@ -369,9 +369,10 @@ static void judge_number(const struct field *f, enum form form, const struct typ
     else if (form == FORM_DIGITS && f->kind == KIND_INT)
         find(out, FIT_WARN, path, "has numbers of any size; those beyond %s are refused", f->type);
     else if (form == FORM_INT && f->kind == KIND_INT && int_max(t) > f->max)
-        find(out, FIT_WARN, path, "numbers beyond the range of type %s are refused", f->type);
+        find(out, FIT_WARN, path, "may be beyond the range of type %s; such are refused", f->type);
     else if (form == FORM_INT && f->kind == KIND_INT && f->min == 0)
-        find(out, FIT_WARN, path, "negative numbers are refused, the field is of type %s", f->type);
+        find(out, FIT_WARN, path, "may be negative; such are refused, the field is of type %s",
+             f->type);
     else if (form != FORM_INT && form != FORM_REAL && form != FORM_DIGITS)
         find(out, FIT_FAIL, path, "is never a number, and the field is of type %s", f->type);
 }

@@ -123,7 +123,7 @@ static bool put_mapping(struct elastic *e, const char *name, struct slice body, 
 bool elastic_index_set_versioning(struct elastic *e, const char *name, const char *versioning,
                                   struct err *err)
 {
-    const struct json *mappings;
+    const struct json *mappings = NULL;
     struct arena mem;
     struct buf body;
 
