@@ -28,8 +28,8 @@ static const struct {
     {"sync.columns", ROWS | AIM_IDS, true},
     {"sync.limit", ROWS, true},
     {"sync.sample", ROWS, true},
-    {"sync.max_docs_per_s", DOCUMENTS, true},
-    {"sync.max_reads_per_s", DOCUMENTS | AIM_FILE, true},
+    {"sync.max_docs_per_s", DOCUMENTS, false},
+    {"sync.max_reads_per_s", DOCUMENTS | AIM_FILE, false},
     {"sync.missing", AIM_IDS, false},
     {"sync.object_type", AIM_API, false},
     {"sync.scan_workers", AIM_API, false},
@@ -69,6 +69,7 @@ static bool fault(const struct config *c, const char *name, unsigned aims, enum 
     add_aims(&text, aims);
     buf_add_str(&text, ", not for ");
     add_aims(&text, aim);
+    buf_add_str(&text, ": leave it out");
     config_fault(c, name, err, "%s", buf_cstr(&text));
     buf_fini(&text);
     return false;

@@ -5,9 +5,7 @@
  * table deletes nothing, and an id file beside --to would be a table written whole. Pace and sizes
  * may stand in a file or a variable for other commands; said by flag they are meant for this one.
  */
-#ifndef CMD_AIM_H
-#define CMD_AIM_H
-
+#pragma once
 #include "base/err.h"
 #include "config/options.h"
 
@@ -21,5 +19,3 @@ enum aim {
 enum aim aim_of(const struct config *c);
 /* ERR_USER with where the first option that has no meaning was said. */
 bool aim_check(const struct config *c, struct err *err);
-
-#endif

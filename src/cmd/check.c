@@ -3,6 +3,7 @@
  */
 #include <stdio.h>
 
+#include "cmd/aim.h"
 #include "cmd/check_show.h"
 #include "cmd/preview.h"
 
@@ -21,8 +22,10 @@ static bool check_index(const struct config *config, struct context *ctx, int *e
 {
     struct sync s = {.config = config, .ctx = ctx};
     struct preview p;
-    bool ok = preview_make(&p, &s, err);
 
+    if (!aim_check(config, err))
+        return false;
+    bool ok = preview_make(&p, &s, err);
     if (ok)
         preview_print_lines(&p, config->output.json);
     *exit_code = preview_failing(&p) ? EXIT_USAGE : EXIT_DONE;

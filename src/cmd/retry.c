@@ -141,8 +141,14 @@ static bool is_replaced_file(const struct config *now, const struct option *o)
 
 static bool is_kept(const struct again *a, const struct option *o)
 {
-    static const char *const ours[] = {"run.state_dir",  "sync.fresh", "sync.limit", "ids.file",
-                                       "ids.csv_column", "ids.column", NULL};
+    static const char *const ours[] = {"run.state_dir",
+                                       "sync.fresh",
+                                       "sync.limit",
+                                       "ids.file",
+                                       "ids.csv_column",
+                                       "ids.column",
+                                       "sync.change_versioning",
+                                       NULL};
 
     if (o->type == OPT_SECRET || !(o->commands & FOR_SYNC) || !strncmp(o->name, "log.", 4) ||
         !strncmp(o->name, "output.", 7))
@@ -694,6 +700,14 @@ static bool retry_all(struct again *a, struct err *err)
     return !a->ids || (to_index ? ids_to_index(a, err) : ids_to_api(a, err));
 }
 
+/* A scan says nothing of rows that are gone: their documents are kept, whatever is wanted. */
+static bool check_missing(const struct again *a, struct err *err)
+{
+    return !a->keys_of_scan || config_from(a->now, "sync.missing") != FROM_FLAG ||
+           config_fault(a->now, "sync.missing", err,
+                        "is for ids that were given, and that run read a whole table");
+}
+
 bool failures_retry(const struct config *config, struct context *ctx, struct journal *journal,
                     const struct failed_run *run, int *exit_code, struct err *err)
 {
@@ -707,8 +721,8 @@ bool failures_retry(const struct config *config, struct context *ctx, struct jou
     a.keys_of_scan = is_scan_of_server(run) ||
                      (params && !json_get(params, "ids.file") && strcmp(run->command, "sync") == 0);
     a.filter_scan = slice_is(json_get_string(params, "serve.filter_scan"), "allow");
-    bool ok = params && load_settings(&a, false, err) && check_kind(&a, err) &&
-              journal_each_failure(journal, run->id, select_one, &a, err);
+    bool ok = params && check_missing(&a, err) && load_settings(&a, false, err) &&
+              check_kind(&a, err) && journal_each_failure(journal, run->id, select_one, &a, err);
     if (ok && !a.ids && !a.ranges && !a.left_out && !a.braked)
         printf(config->output.json ? "{\"retry_of\":\"%s\",\"tried\":0}\n"
                                    : "run %s: no failures to try again\n",

@@ -166,6 +166,18 @@ bool direct_sync_check_versioning(struct direct_sync *d, struct err *err)
     return check_versioning(d, &index, err);
 }
 
+static bool note_versioning(struct direct_sync *d, const struct elastic_origin *index,
+                            struct err *err)
+{
+    struct retry r;
+
+    start_retry(&r, d->s->config, d->s->ctx);
+    while (!versioning_note(d->s->journal, d->admin, index, d->doc.plan, d->s->id, err))
+        if (!start_again(&r, elastic_retry_after_ms(d->admin), err))
+            return false;
+    return true;
+}
+
 bool direct_sync_begin(struct direct_sync *d, const char *more_identity, struct err *err)
 {
     struct elastic_origin index;
@@ -173,8 +185,7 @@ bool direct_sync_begin(struct direct_sync *d, const char *more_identity, struct 
     if (!d->s->journal)
         d->s->journal = connect_journal(d->s->config, d->s->ctx, false, err);
     return d->s->journal && check_versioning(d, &index, err) &&
-           (d->s->run || sync_begin(d->s, more_identity, err)) &&
-           versioning_note(d->s->journal, d->admin, &index, d->doc.plan, d->s->id, err);
+           (d->s->run || sync_begin(d->s, more_identity, err)) && note_versioning(d, &index, err);
 }
 
 char *direct_sync_identity(const struct direct_sync *d)
@@ -217,7 +228,12 @@ static bool open_guard(struct direct_sync *d, struct err *err)
         .docs_per_s = (uint64_t)c->sync.max_docs_per_s,
         .reads_per_s = (uint64_t)c->sync.max_reads_per_s,
     });
-    return guard_check_clock(d->guard, d->s->cluster, err);
+    struct retry r;
+    start_retry(&r, c, d->s->ctx);
+    while (!guard_check_clock(d->guard, d->s->cluster, err))
+        if (!start_again(&r, 0, err))
+            return false;
+    return true;
 }
 
 /* ---- the run -----------------------------------------------------------------------------------

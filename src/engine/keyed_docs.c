@@ -522,9 +522,10 @@ static void tell_collision(struct keyed *k, const struct doc *d)
     if (atomic_exchange(k->o.collided ? k->o.collided : &k->collided, true))
         return;
     AUTO_STR char *id = xstrndup((const char *)d->id.p, d->id.n);
-    LOG(LOG_WARN, "id_collision", F_STR("object", plan_object(k->plan)), F_STR("id", id),
+    LOG(LOG_WARN, "id_collision", F_STR("object", plan_object(k->plan)),
         F_STR("why", "several rows have one _id, which does not hold the whole key; the last one "
                      "written stays"));
+    LOG(LOG_DEBUG, "id_collision", F_STR("object", plan_object(k->plan)), F_STR("id", id));
 }
 
 /* Among those that are flushed together. Rows that share an _id stand together, mostly: in one

@@ -63,8 +63,11 @@ static bool add_mappings(struct buf *out, const struct json *mappings, const cha
     if (!check_object(meta, "_meta", err) || !check_object(ours, "_meta.cass2es", err))
         return false;
     if (said && (said->kind != JSON_STRING || !is(said->text, versioning)))
-        return err_set(err, ERR_USER, "_meta.cass2es.versioning is not \"%s\", as in the mapping",
-                       versioning);
+        return err_set(
+            err, ERR_USER,
+            "_meta.cass2es.versioning is not \"%s\", as in the mapping: take it out, or change "
+            "one of them",
+            versioning);
     buf_add_byte(out, '{');
     add_key(out, &first, slice_str("_meta"));
     buf_add_str(out, "{\"cass2es\":{\"versioning\":");

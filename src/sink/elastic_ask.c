@@ -130,6 +130,8 @@ bool elastic_index_set_versioning(struct elastic *e, const char *name, const cha
     arena_init(&mem, MAPPING_MAX_BYTES);
     buf_init(&body, MAPPING_MAX_BYTES);
     bool ok = elastic_index_mappings(e, name, &mem, &mappings, err);
+    if (ok && !mappings)
+        ok = err_set(err, ERR_USER, "its mapping can't be read"); /* what is in _meta would go */
     if (ok) {
         write_meta(&body, json_get(mappings, "_meta"), versioning);
         ok = body.full ? err_set(err, ERR_USER, "it is too large")
@@ -137,7 +139,10 @@ bool elastic_index_set_versioning(struct elastic *e, const char *name, const cha
     }
     buf_fini(&body);
     arena_fini(&mem);
-    return ok || err_wrap(err, "%s: can't note the versioning in the index's _meta", name);
+    return ok || err_wrap(err,
+                          "%s: can't note the versioning in the index's _meta (that takes the "
+                          "right \"manage\")",
+                          name);
 }
 
 /* ---- rights ----------------------------------------------------------------------------------

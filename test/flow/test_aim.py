@@ -46,6 +46,11 @@ def test_with_a_sync_api(shop, said):
     refused(shop, [*API, *said], said[0], "ids sent to a Sync API")
 
 
+def test_check_looks_as_sync_does(shop):
+    r = shop.program.run("check", "shop.items", "--index", "items", "--elastic-url", shop.elastic.url, *IDS, "--id-column", "v", *cass(shop.ring))
+    says(r, "--id-column: is for ids sent to a Sync API, not for documents of given ids", code=2)
+
+
 def test_what_says_which_rows_counts_wherever_it_was_said(shop):
     """Ids in the environment are not a reason to write the whole table."""
     refused(shop, ["--to", "out.json"], "CASS2ES_ID_FILE", "rows written to a file", env={"CASS2ES_ID_FILE": "ids.csv"})

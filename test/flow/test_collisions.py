@@ -66,8 +66,10 @@ def test_collisions(sync, program, elastic, how):
     counts = json.loads(done.out)
     assert done.code == 0 and (counts["id_collision"], counts["rows"], counts["merged"], counts["indexed"]) == (3, 7, 3, 4), done
     assert courses(elastic) == LATEST
-    assert re.findall(r"level=warn event=id_collision object=enrolment id=(b0_u0|b1_u1) why=", done.err), done
-    assert done.err.count("id_collision") == 1, done
+    assert re.findall(r"level=warn event=id_collision object=enrolment why=", done.err), done
+    assert done.err.count("id_collision") == 1 and "b0_u0" not in done.err and "b1_u1" not in done.err, done
+    shown = sync("--fresh", "--log-level", "debug", *how(program)).err
+    assert re.search(r"level=debug event=id_collision object=enrolment id=(b0_u0|b1_u1)", shown), shown
     says(sync("--fresh", *how(program)), rf"{LINE} +3\b", r"merged +3\b", code=0)
 
 

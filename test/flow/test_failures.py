@@ -341,6 +341,25 @@ def test_a_change_is_told_to_everybody_who_writes_the_index(direct):
         direct.ok(versioning="sequence")
 
 
+def test_a_retry_does_not_change_it_again(direct):
+    """Said once, it was for that run; somebody has decided otherwise since."""
+    meta = direct.elastic.meta["items"]["mappings"]
+    meta["_meta"] = {"cass2es": {"versioning": "sequence"}}
+    refuse(direct.elastic, "i0003")
+    run = direct.ok("--change-versioning", versioning="read_time", code=1)["run"]
+    meta["_meta"] = {"cass2es": {"versioning": "sequence"}}
+    refuse(direct.elastic)
+    says(direct.program.run("failures", "retry", run), "was made for versioning sequence", code=2)
+    assert meta["_meta"] == {"cass2es": {"versioning": "sequence"}}
+    assert again(direct, run, "--change-versioning")["settled"] == 1
+    assert meta["_meta"] == {"cass2es": {"versioning": "read_time"}}
+
+
+def test_a_scan_says_nothing_of_rows_that_are_gone(direct):
+    run = failed(direct, "i0003", versioning="read_time")
+    says(direct.program.run("failures", "retry", run, "--missing", "delete"), "--missing: is for ids that were given", code=2)
+
+
 def test_an_index_that_cannot_be_told_is_not_written(direct):
     direct.elastic.meta["items"]["mappings"]["_meta"] = {"cass2es": {"versioning": "read_time"}}
     no = direct.elastic.problem(403, "security_exception", "no manage")

@@ -75,7 +75,8 @@ static void refused(void **state)
         {"{\"mappings\": {}, \"aliases\": [\"a\"]}", "aliases is no object"},
         {"{\"mappings\": {\"_meta\": 1}}", "_meta is no object"},
         {"{\"mappings\": {\"_meta\": {\"cass2es\": {\"versioning\": \"read_time\"}}}}",
-         "_meta.cass2es.versioning is not \"sequence\", as in the mapping"},
+         "_meta.cass2es.versioning is not \"sequence\", as in the mapping: take it out, or "
+         "change one of them"},
     };
 
     (void)state;
