@@ -158,7 +158,7 @@ static size_t half_pair(struct slice text)
             p += 2;
             continue;
         }
-        if (code >= 0xdc00 || p[6] != '\\' || p[7] != 'u' || !hex4(p + 8, end, &low) ||
+        if (code >= 0xdc00 || end - p < 12 || p[6] != '\\' || p[7] != 'u' || !hex4(p + 8, end, &low) ||
             low < 0xdc00 || low > 0xdfff)
             return (size_t)(p - text.p);
         p += 12;
@@ -172,9 +172,13 @@ const struct json *json_parse(struct slice text, struct arena *mem, struct err *
     yajl_handle parser = yajl_alloc(&callbacks, NULL, &b);
 
     yajl_status status = yajl_parse(parser, text.p, text.n);
+    size_t at = yajl_get_bytes_consumed(parser);
+    /* A string that is begun behind the value is nothing to yajl, and a line's end ends it: no
+     * string may hold one. */
+    if (status == yajl_status_ok)
+        status = yajl_parse(parser, (const unsigned char *)"\n", 1);
     if (status == yajl_status_ok)
         status = yajl_complete_parse(parser);
-    size_t at = yajl_get_bytes_consumed(parser);
     size_t half = status == yajl_status_ok && text.n ? half_pair(text) : SIZE_MAX;
     if (half != SIZE_MAX) {
         status = yajl_status_error;

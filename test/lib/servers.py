@@ -111,12 +111,22 @@ def session(keyspace=None, at=None):
 
 def ring_session():
     """Of the three nodes; each of them lets us in, also when another is away."""
-    from cassandra import ConsistencyLevel
+    from cassandra import ConsistencyLevel, Unauthorized
     from cassandra.query import SimpleStatement
     db = session(at=address("ring1"))
     db.execute("ALTER KEYSPACE system_auth WITH replication = {'class': 'SimpleStrategy', 'replication_factor': 3}", timeout=60)
-    # Read by all: the new replicas get what they miss.
-    db.execute(SimpleStatement("SELECT * FROM system_auth.roles", consistency_level=ConsistencyLevel.ALL), timeout=60)
+    # Read by all: the new replicas get what they miss. Until then one of them may not know what we may, and remember that for a while.
+    roles = SimpleStatement("SELECT * FROM system_auth.roles", consistency_level=ConsistencyLevel.ALL)
+    end, in_a_row = time.monotonic() + 60, 0
+    while in_a_row < 3:  # they take turns
+        try:
+            db.execute(roles, timeout=60)
+            in_a_row += 1
+        except Unauthorized:
+            if time.monotonic() > end:
+                raise
+            in_a_row = 0
+            time.sleep(1)
     return db
 
 

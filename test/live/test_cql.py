@@ -137,15 +137,15 @@ def silent(s):
 
 
 @pytest.mark.parametrize("serve,kind,words", [
-    (http, "reach", "HTTP server"), (lambda s: s.close(), "retry", "not be Cassandra's native port"), (tls_only, "reach", "TLS"),
-    (silent, "retry", "timed out"), (lambda s: s.sendall(b"SSH-2.0-OpenSSH_9.2\r\n"), "reach", "not speak Cassandra's native protocol"),
+    (http, "reach", "HTTP server"), (lambda s: s.close(), "retry", "not be Cassandra's native port"),
+    (tls_only, "reach|retry", "TLS"), (silent, "retry", "timed out"), (lambda s: s.sendall(b"SSH-2.0-OpenSSH_9.2\r\n"), "reach", "not speak Cassandra's native protocol"),
 ], ids=["http", "closes", "tls", "silent", "ssh"])
 def test_something_else_listens(serve, kind, words):
-    """`retry`: it may be Cassandra, and busy or going down."""
+    """`retry`: it may be Cassandra, and busy or going down. So it looks when a reset overtakes the alert of TLS."""
     with fake(serve) as listening:
         port = listening.getsockname()[1]
         e = refused(*(["-x", "500"] if serve is silent else []), port=port, host="127.0.0.1")
-        assert e["error"] == kind and words in e["text"] and f"127.0.0.1:{port}" in e["text"], e
+        assert e["error"] in kind.split("|") and words in e["text"] and f"127.0.0.1:{port}" in e["text"], e
 
 
 def test_tls_where_there_is_none():

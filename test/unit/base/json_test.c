@@ -79,6 +79,15 @@ static void what_is_no_json_is_refused(void **state)
         "\"\t\"",
         "\"x\\ude00\"",
         "{\"\\udfff\":1}",
+        /* a string that is begun behind the value */
+        "1\"",
+        "1 \"abc",
+        "{\"a\":1}\"x}",
+        "[1]\"\\",
+        "\"a\"\"b",
+        "-2\"\\udbe0",
+        "1\"\\u12",
+        "1\"\xc3",
     };
     struct arena mem;
     struct err err;
