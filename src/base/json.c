@@ -158,8 +158,8 @@ static size_t half_pair(struct slice text)
             p += 2;
             continue;
         }
-        if (code >= 0xdc00 || end - p < 12 || p[6] != '\\' || p[7] != 'u' || !hex4(p + 8, end, &low) ||
-            low < 0xdc00 || low > 0xdfff)
+        if (code >= 0xdc00 || end - p < 12 || p[6] != '\\' || p[7] != 'u' ||
+            !hex4(p + 8, end, &low) || low < 0xdc00 || low > 0xdfff)
             return (size_t)(p - text.p);
         p += 12;
     }
