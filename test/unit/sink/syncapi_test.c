@@ -137,7 +137,7 @@ static const struct sample samples[] = {
     {200, "[]", false, SYNC_FAILED, "answer_unreadable", "HTTP 200, but the answer is not a JSON object"},
     {200, "", false, SYNC_FAILED, "answer_unreadable", "HTTP 200 with an empty answer"},
     {200, "{\"responseCode\":\"OK\"", false, SYNC_FAILED, "answer_unreadable",
-     "HTTP 200, but the answer is not JSON, or was cut off: byte 1: parse error: premature EOF"},
+     "HTTP 200, but the answer is not JSON, or was cut off: byte 20: parse error: premature EOF"},
     {200, PAGE, false, SYNC_STOP, "web_page",
      "HTTP 200 with a web page: this is not the Sync API; check the endpoint's path"},
     {200, "Welcome", false, SYNC_STOP, "web_page",

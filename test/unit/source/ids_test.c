@@ -194,7 +194,7 @@ static void json_lines(void **state)
          "!line 1: the object has no usable id\n!line 2: the object has no usable id\n!line 3: "
          "empty "
          "list\n!line 4: neither a string nor an object\n!line 5: neither a string nor an object\n"
-         "!line 6: not JSON: byte 1: parse error: premature EOF\n!line 7: empty id"},
+         "!line 6: not JSON: byte 9: parse error: premature EOF\n!line 7: empty id"},
     };
 
     (void)state;
