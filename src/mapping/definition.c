@@ -47,6 +47,18 @@ static void add_members(struct buf *out, bool *first, const struct json *of, con
     }
 }
 
+void definition_write_meta(const struct json *meta, const char *versioning, struct buf *out)
+{
+    bool first = false;
+
+    buf_add_str(out, "{\"cass2es\":{\"versioning\":");
+    json_add_string(out, slice_str(versioning));
+    add_members(out, &first, json_get(meta, "cass2es"), "versioning");
+    buf_add_byte(out, '}');
+    add_members(out, &first, meta, "cass2es");
+    buf_add_byte(out, '}');
+}
+
 static bool check_object(const struct json *v, const char *what, struct err *err)
 {
     return !v || v->kind == JSON_OBJECT || err_set(err, ERR_USER, "%s is no object", what);
@@ -70,13 +82,7 @@ static bool add_mappings(struct buf *out, const struct json *mappings, const cha
             versioning);
     buf_add_byte(out, '{');
     add_key(out, &first, slice_str("_meta"));
-    buf_add_str(out, "{\"cass2es\":{\"versioning\":");
-    json_add_string(out, slice_str(versioning));
-    first = false;
-    add_members(out, &first, ours, "versioning");
-    buf_add_byte(out, '}');
-    add_members(out, &first, meta, "cass2es");
-    buf_add_byte(out, '}');
+    definition_write_meta(meta, versioning, out);
     add_members(out, &first, mappings, "_meta");
     buf_add_byte(out, '}');
     return true;

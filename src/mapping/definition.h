@@ -9,6 +9,7 @@
 #include "base/arena.h"
 #include "base/buf.h"
 #include "base/err.h"
+#include "base/json.h"
 
 struct definition_wish {
     const char *versioning; /* word of the mapping, kept in _meta so that no run uses another */
@@ -19,6 +20,8 @@ struct definition_wish {
  * file is not called so. */
 bool definition_index(const char *path, struct arena *mem, const char **out, struct err *err);
 
+/* The value of _meta with this versioning; what else is in `meta` (NULL: none) stays. */
+void definition_write_meta(const struct json *meta, const char *versioning, struct buf *out);
 /* Appends the definition, compact, as it is sent. ERR_USER: no JSON, no object, no mappings, or
  * another mode of versioning. */
 bool definition_write(struct slice text, const struct definition_wish *wish, struct arena *mem,

@@ -5,8 +5,6 @@
 #include "base/text.h"
 #include "sink/elastic_parts.h"
 
-enum { MAPPING_MAX_BYTES = 64 << 20 }; /* as a tree */
-
 /* The answer as a tree in e->mem, or in mem. NULL: it is not JSON, or not 200. */
 static const struct json *tree(struct elastic *e, const struct http_answer *a, struct arena *mem)
 {
@@ -76,37 +74,8 @@ bool elastic_index_mappings(struct elastic *e, const char *name, struct arena *m
     return true;
 }
 
-static void add_member(struct buf *b, struct slice key)
-{
-    json_add_string(b, key);
-    buf_add_byte(b, ':');
-}
-
-/* The members of `of` (NULL: none) but one, each behind a comma. */
-static void add_others(struct buf *b, const struct json *of, const char *but)
-{
-    if (!of)
-        return;
-    json_each (v, of) {
-        if (slice_is(v->key, but))
-            continue;
-        buf_add_byte(b, ',');
-        add_member(b, v->key);
-        json_write(b, v);
-    }
-}
-
-static void write_meta(struct buf *b, const struct json *meta, const char *versioning)
-{
-    buf_add_str(b, "{\"_meta\":{\"cass2es\":{\"versioning\":");
-    json_add_string(b, slice_str(versioning));
-    add_others(b, json_get(meta, "cass2es"), "versioning");
-    buf_add_byte(b, '}');
-    add_others(b, meta, "cass2es");
-    buf_add_str(b, "}}");
-}
-
-static bool put_mapping(struct elastic *e, const char *name, struct slice body, struct err *err)
+bool elastic_index_put_mapping(struct elastic *e, const char *name, struct slice body,
+                               struct err *err)
 {
     char path[ELASTIC_PATH_BYTES];
     struct http_answer a;
@@ -118,31 +87,6 @@ static bool put_mapping(struct elastic *e, const char *name, struct slice body, 
     if (!elastic_call(e, &r, &a, err))
         return false;
     return a.status == 200 || elastic_fail(e, &a, a.status >= 500 ? ERR_RETRY : ERR_USER, err);
-}
-
-bool elastic_index_set_versioning(struct elastic *e, const char *name, const char *versioning,
-                                  struct err *err)
-{
-    const struct json *mappings = NULL;
-    struct arena mem;
-    struct buf body;
-
-    arena_init(&mem, MAPPING_MAX_BYTES);
-    buf_init(&body, MAPPING_MAX_BYTES);
-    bool ok = elastic_index_mappings(e, name, &mem, &mappings, err);
-    if (ok && !mappings)
-        ok = err_set(err, ERR_USER, "its mapping can't be read"); /* what is in _meta would go */
-    if (ok) {
-        write_meta(&body, json_get(mappings, "_meta"), versioning);
-        ok = body.full ? err_set(err, ERR_USER, "it is too large")
-                       : put_mapping(e, name, buf_slice(&body), err);
-    }
-    buf_fini(&body);
-    arena_fini(&mem);
-    return ok || err_wrap(err,
-                          "%s: can't note the versioning in the index's _meta (that takes the "
-                          "right \"manage\")",
-                          name);
 }
 
 /* ---- rights ----------------------------------------------------------------------------------

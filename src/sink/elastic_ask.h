@@ -16,10 +16,9 @@ struct elastic_origin {
 /* In one request that wants no right but to look at the index. */
 bool elastic_index_origin(struct elastic *e, const char *name, struct elastic_origin *out,
                           struct err *err);
-/* Puts another mode into _meta.cass2es.versioning; what else is in _meta stays. Wants the right to
- * change the mapping. */
-bool elastic_index_set_versioning(struct elastic *e, const char *name, const char *versioning,
-                                  struct err *err);
+/* Adds to the mapping; _meta is replaced whole. Wants the right to change it. */
+bool elastic_index_put_mapping(struct elastic *e, const char *name, struct slice body,
+                               struct err *err);
 /* The whole mapping, `dynamic` and all; NULL: it has none. Lives in mem. */
 bool elastic_index_mappings(struct elastic *e, const char *name, struct arena *mem,
                             const struct json **mappings, struct err *err);
