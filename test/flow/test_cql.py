@@ -11,6 +11,7 @@ from flow import PASSWORD, cass, counted, one_of, rows_of, says
 from peer_cql import (BAD_CREDENTIALS, BOOTSTRAPPING, OVERLOADED, PROTOCOL_ERROR, READ_FAILURE, READ_TIMEOUT, SERVER_ERROR,
                       SYNTAX, UNAUTHORIZED, UNAVAILABLE, bad_crc, close, delay, error, garbage, half, hang, new_metadata,
                       page, reset, unprepared, key_token)
+from port import Port
 
 COUNT = 200
 SCAN = r'"users".*token\('
@@ -182,11 +183,9 @@ def test_a_server_that_is_silent(program, make_ring):
 
 
 def test_nobody_listens(program):
-    s = socket.create_server(("127.0.0.1", 0))
-    port = s.getsockname()[1]
-    s.close()
-    r = program.run("sync", "shop.users", "--to", "-", "--cassandra-hosts", "127.0.0.1", "--cassandra-port", port)
-    says(r, r"127\.0\.0\.1:%d" % port, "refused", code=3)
+    with Port() as port:
+        r = program.run("sync", "shop.users", "--to", "-", "--cassandra-hosts", "127.0.0.1", "--cassandra-port", port.number)
+    says(r, r"127\.0\.0\.1:%d" % port.number, "refused", code=3)
 
 
 def test_a_host_name_that_does_not_exist(program):
@@ -195,16 +194,15 @@ def test_a_host_name_that_does_not_exist(program):
 
 def test_contact_points_that_all_fail(program, make_ring):
     """Each with its own reason: they are no chain."""
-    s = socket.create_server(("127.0.0.1", 0))
-    port = s.getsockname()[1]
-    s.close()
-    hosts = "127.0.0.1,127.0.0.2,127.0.0.3"
-    r = program.run("sync", "shop.users", "--to", "-", "--cassandra-hosts", hosts, "--cassandra-port", port)
-    each = "; ".join(r"127\.0\.0\.%d:%d: Connection refused" % (n, port) for n in (1, 2, 3))
-    says(r, "could not reach Cassandra: " + each + "$", code=3)
-    long = ",".join("127.0.0.%d" % n for n in range(1, 17))
-    r = program.run("sync", "shop.users", "--to", "-", "--cassandra-hosts", long, "--cassandra-port", port)
-    says(r, r"could not reach Cassandra: 127\.0\.0\.1:%d: Connection refused; .*refused; and \d+ more$" % port, code=3)
+    with Port("") as kept:
+        port = kept.number
+        hosts = "127.0.0.1,127.0.0.2,127.0.0.3"
+        r = program.run("sync", "shop.users", "--to", "-", "--cassandra-hosts", hosts, "--cassandra-port", port)
+        each = "; ".join(r"127\.0\.0\.%d:%d: Connection refused" % (n, port) for n in (1, 2, 3))
+        says(r, "could not reach Cassandra: " + each + "$", code=3)
+        long = ",".join("127.0.0.%d" % n for n in range(1, 17))
+        r = program.run("sync", "shop.users", "--to", "-", "--cassandra-hosts", long, "--cassandra-port", port)
+        says(r, r"could not reach Cassandra: 127\.0\.0\.1:%d: Connection refused; .*refused; and \d+ more$" % port, code=3)
 
 
 def test_the_second_contact_point_is_tried(program, make_ring):

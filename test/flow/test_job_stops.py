@@ -1,13 +1,13 @@
 """What an answer of the API does to the run: fail the block, be tried again, or stop."""
 import json
 import re
-import socket
 import time
 
 import pytest
 
 from flow import KEY, QUICK, one_of, says
 from peer_http import Reply, SyncApi, html
+from port import Port
 from program import log_entries
 
 OK = SyncApi.answer({"response": "SUCCESS"})
@@ -136,10 +136,8 @@ def test_a_status_that_stays_ends_the_run_when_the_budget_is_spent(job, api, pro
 
 
 def test_no_server_at_all(job):
-    s = socket.create_server(("127.0.0.1", 0))
-    port = s.getsockname()[1]
-    s.close()
-    says(job.run(*QUICK, ids=["a"], endpoint="http://127.0.0.1:%d/sync" % port), "127.0.0.1", "connect|refused", code=3)
+    with Port() as port:
+        says(job.run(*QUICK, ids=["a"], endpoint="http://127.0.0.1:%d/sync" % port.number), "127.0.0.1", "connect|refused", code=3)
 
 
 def test_a_host_that_does_not_exist(job):

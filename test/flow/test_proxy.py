@@ -6,6 +6,7 @@ import time
 
 import pytest
 from flow import one_of
+from port import Port
 from proxy import Proxy, Storm
 
 
@@ -231,10 +232,9 @@ def test_refused_dropped_and_back(proxy):
 
 
 def test_a_server_that_is_not_there():
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
+    with Port() as free:
         # The RST may come as early as in the connect.
-        with Proxy("127.0.0.1", free.getsockname()[1]) as p, pytest.raises(ConnectionResetError), link(p) as a:
+        with Proxy("127.0.0.1", free.number) as p, pytest.raises(ConnectionResetError), link(p) as a:
             a.recv(1)
             pytest.fail("an orderly end")
 

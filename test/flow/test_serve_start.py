@@ -4,6 +4,7 @@ import socket
 
 import pytest
 from peer_http import Reply
+from port import Port
 from serving import Serve, cassandra, elastic, indices, serve, tables  # noqa: F401
 from flow import PASSWORD
 
@@ -41,9 +42,8 @@ def test_elasticsearch_is_not_there(serve, elastic):  # noqa: F811
 
 
 def test_one_of_two_addresses_is_enough(serve, elastic):  # noqa: F811
-    with socket.create_server(("127.0.0.1", 0)) as s:
-        dead = "http://127.0.0.1:%d" % s.getsockname()[1]
-        s.close()
+    with Port() as nobody:
+        dead = "http://127.0.0.1:%d" % nobody.number
         serve.start(elastic_url="%s,%s" % (dead, elastic.url))
     assert serve.ready().status == 200
 

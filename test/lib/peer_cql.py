@@ -24,6 +24,8 @@ import time
 import uuid
 import zlib
 
+from port import Port
+
 OPS = {0: "ERROR", 1: "STARTUP", 2: "READY", 3: "AUTHENTICATE", 5: "OPTIONS", 6: "SUPPORTED", 7: "QUERY",
        8: "RESULT", 9: "PREPARE", 10: "EXECUTE", 11: "REGISTER", 12: "EVENT", 13: "BATCH",
        14: "AUTH_CHALLENGE", 15: "AUTH_RESPONSE", 16: "AUTH_SUCCESS"}
@@ -1108,7 +1110,7 @@ class Node:
     def __init__(self, ring, index, address, tokens, dc, rack):
         self.ring, self.index, self.address, self.tokens, self.dc, self.rack = ring, index, address, tokens, dc, rack
         self.host_id = uuid.uuid5(uuid.NAMESPACE_DNS, "node%d" % index)
-        self.prepared, self.conns, self.listener, self.rules, self.accepted = {}, [], None, [], 0
+        self.prepared, self.conns, self.kept, self.listener, self.rules, self.accepted = {}, [], None, None, [], 0
 
     def on(self, op, match=None, do=None, times=1, skip=0, where=None):
         rule = Rule(op, match, do, times, skip, where)
@@ -1120,18 +1122,8 @@ class Node:
         return [r for r in self.ring.requests if r.node is self]
 
     def up(self):
-        self.listener = socket.socket()
-        self.listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        end = time.monotonic() + 1
-        while True:
-            try:
-                self.listener.bind((self.address, self.ring.port))
-                break
-            except OSError:  # somebody's connection has the port for a moment
-                if time.monotonic() > end:
-                    raise
-            time.sleep(0.02)
-        self.listener.listen(64)
+        self.kept = self.kept or Port(self.address, self.ring.port)
+        self.listener = self.kept.listen()
         threading.Thread(target=self.accept, args=(self.listener,), daemon=True).start()
 
     def accept(self, listener):
@@ -1147,7 +1139,7 @@ class Node:
             conn.start()
 
     def down(self):
-        """Stops listening and cuts every connection."""
+        """Stops listening and cuts every connection; nobody else gets the port."""
         if self.listener:
             try:
                 self.listener.shutdown(socket.SHUT_RDWR)
@@ -1374,18 +1366,19 @@ class Ring:
 
     def start(self):
         for _ in range(50):
-            probe = socket.socket()
-            probe.bind((self.nodes[0].address, 0))
-            self.port = probe.getsockname()[1]
-            probe.close()
             try:
+                self.port = 0
                 for node in self.nodes:
-                    node.up()
-                return self
-            except OSError:
-                for node in self.nodes:
-                    node.down()
-        raise OSError("no free port on all addresses")
+                    node.kept = Port(node.address, self.port)
+                    self.port = node.kept.number
+                break
+            except OSError:  # somebody has it on another node's address
+                pass
+        else:
+            raise OSError("no free port on all addresses")
+        for node in self.nodes:
+            node.up()
+        return self
 
     def stop(self):
         for node in self.nodes:

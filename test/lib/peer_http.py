@@ -18,6 +18,8 @@ import threading
 import time
 import urllib.parse
 
+from port import Port
+
 
 class Reply:
     """
@@ -66,7 +68,7 @@ class Request:
 
 class HttpPeer:
     def __init__(self, tls=None, address="127.0.0.1"):
-        self.tls, self.address, self.port = tls, address, 0
+        self.tls, self.address, self.kept, self.port = tls, address, None, 0
         self.calls, self.changed, self.scripts, self.always = [], threading.Condition(), {}, None
         self.conn_count, self.socks, self.listener = 0, [], None
         self.in_flight = self.most_in_flight = 0
@@ -86,14 +88,15 @@ class HttpPeer:
     # ---- life
 
     def start(self):
-        self.listener = socket.create_server((self.address, self.port), backlog=64)
+        self.kept = self.kept or Port(self.address)
+        self.listener, self.port = self.kept.listen(), self.kept.number
         if self.line:  # nothing in between that takes bytes before they are due
             self.listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8192)
-        self.port = self.listener.getsockname()[1]
         threading.Thread(target=self.accept, args=(self.listener,), daemon=True).start()
         return self
 
     def stop(self):
+        """Until the next start nobody else gets the port."""
         if self.listener:
             try:
                 self.listener.shutdown(socket.SHUT_RDWR)

@@ -19,6 +19,8 @@ import struct
 import threading
 import time
 
+from port import Port
+
 CHUNK = 256 << 10
 QUEUE_MAX = 4 << 20  # bytes that wait, a direction; then nothing is read
 
@@ -82,7 +84,8 @@ class Proxy:
         self._wake.setblocking(False)
         self._selector.register(self._wake, selectors.EVENT_READ, None)
         self._listener = None
-        self.port = listen_port
+        self._kept = Port(listen, listen_port)
+        self.port = self._kept.number
         self._listen()
         self._running = True
         self._thread = threading.Thread(target=self._run, daemon=True, name=f"proxy {self.port}")
@@ -142,12 +145,8 @@ class Proxy:
             raise TimeoutError("the proxy does not answer")
 
     def _listen(self):
-        self._listener = socket.socket()
-        self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        self._listener.bind((self.host, self.port))
-        self._listener.listen(128)
+        self._listener = self._kept.listen(128)
         self._listener.setblocking(False)
-        self.port = self._listener.getsockname()[1]
         self._selector.register(self._listener, selectors.EVENT_READ, None)
 
     def _unlisten(self):

@@ -8,7 +8,7 @@ import uuid
 
 import pytest
 import servers
-from test_serve_documents import Api, flags, free_port
+from test_serve_documents import Api, flags
 
 sys.path.append(str(servers.ROOT / "tools/servers"))
 import record  # noqa: E402
@@ -260,25 +260,26 @@ def test_the_run_says_which_server_it_found(search, program, cassandra_args, key
 
 # --- serve -------------------------------------------------------------------------------------------
 
-def sync_with_a_change(port, db, keyspace):
+def sync_with_a_change(api, db, keyspace):
     """One row changes and changes back around a call."""
     db.execute(f"UPDATE {keyspace}.things SET name = 'other' WHERE shop = 's1' AND item = 8")
     try:
-        return Api(port).sync("thing", ["s1"])
+        return api.sync("thing", ["s1"])
     finally:
         db.execute(f"UPDATE {keyspace}.things SET name = %s WHERE shop = 's1' AND item = 8", [row(8)[0]["name"]])
 
 
 def test_serve(search, program, cassandra, db, keyspace, things, place, tmp_path):
     create(search, place, FIELDS)
-    path, port = tmp_path / "served.yaml", free_port()
+    path = tmp_path / "served.yaml"
     path.write_text(f"object: thing\nsource: {{keyspace: {keyspace}, table: things}}\ntarget: {{index: {place}}}\n"
                     "nulls: omit\nversioning: sequence\n")
-    with program.start(*flags(cassandra, search.url, port, path)) as server:
-        answer = Api(port).wait(server).sync("thing", ["s1", "s2", "nobody"])
+    with program.start(*flags(cassandra, search.url, path)) as server:
+        api = Api(server)
+        answer = api.sync("thing", ["s1", "s2", "nobody"])
         assert answer == {"s1": True, "s2": True, "nobody": False}, server.err()
         assert search.docs(place) == {i: d for i, d in things.items() if d["shop"] in ("s1", "s2")}
         first = versions(search, place)
-        assert sync_with_a_change(port, db, keyspace) == {"s1": True}
+        assert sync_with_a_change(api, db, keyspace) == {"s1": True}
         changed = {i for i, v in versions(search, place).items() if v != first[i]}
         assert changed == {"s1:8"}  # equal documents are not written

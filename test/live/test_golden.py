@@ -7,7 +7,7 @@ import urllib.request
 
 import pytest
 import servers
-from test_serve_documents import Api, flags, free_port
+from test_serve_documents import Api, flags
 
 FILES = sorted(str(p.relative_to(servers.ROOT / "test/golden")) for p in (servers.ROOT / "test/golden").glob("*/*.json"))
 TABLES = {"user": ["user", "user_organisation", "user_roles", "organisation"], "organisation": ["organisation", "system_settings"],
@@ -203,8 +203,8 @@ def test_shown(golden, program, cassandra_args, tmp_path):
 
 def test_through_serve(golden, program, cassandra, elastic, index, tmp_path):
     golden.prepare(elastic, index)
-    with program.start(*flags(cassandra, elastic.url, port := free_port(), golden.mapping(tmp_path, index))) as server:
-        api = Api(port).wait(server)
+    with program.start(*flags(cassandra, elastic.url, golden.mapping(tmp_path, index))) as server:
+        api = Api(server)
         result = call(api, golden.object, golden.ids())
     failed = {id_ for id_, ok in result.items() if ok is False}
     assert failed == set(golden.failing()), result
@@ -252,8 +252,8 @@ def test_enrolments_by_the_ids_of_their_batches(enrolments, program, cassandra, 
     for user, batch in (("v", "b2"), ("w", "b2"), ("v", "b3")):
         db.execute(f"INSERT INTO {enrolments}.user_enrolments (userid, courseid, batchid) VALUES ('{user}', 'do_1', '{batch}')")
     mapping = enrolment_mapping(tmp_path, enrolments, index)
-    with program.start(*flags(cassandra, elastic.url, port := free_port(), mapping), "--filter-scan", "allow") as server:
-        result = call(Api(port).wait(server), "user_course", ["b2"])
+    with program.start(*flags(cassandra, elastic.url, mapping), "--filter-scan", "allow") as server:
+        result = call(Api(server), "user_course", ["b2"])
     assert result["esSyncResponse"] == {"b2": True}, result
     assert set(stored(elastic, index)) == {"b2_v", "b2_w"}
 

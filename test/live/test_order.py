@@ -5,7 +5,7 @@ serve stands behind a proxy that lets something else happen between its steps. E
 import time
 
 import pytest
-from test_serve_documents import Api, Proxy, flags, free_port
+from test_serve_documents import Api, Proxy, flags
 
 HOUR_US = 3600 * 1000000
 
@@ -30,9 +30,8 @@ def served(tmp_path, program, cassandra, elastic, table, index, request):
                     f"nulls: omit\nversioning: {versioning}\n")
     hooks = []
     proxy = Proxy(elastic.url, lambda *step: [hook(*step) for hook in hooks]).start()
-    port = free_port()
-    with program.start(*flags(cassandra, proxy.url, port, path)) as server:
-        api = Api(port).wait(server)
+    with program.start(*flags(cassandra, proxy.url, path)) as server:
+        api = Api(server)
         api.hooks, api.proxy, api.server = hooks, proxy, server
         yield api
     proxy.stop()
@@ -210,7 +209,7 @@ def test_index_that_forgets_deletes_at_once(program, cassandra, elastic, table, 
     elastic.create(index, settings={"index.gc_deletes": "0s"})
     path = tmp_path / "thing.yaml"
     path.write_text(f"object: thing\nsource: {{keyspace: {keyspace}, table: {name}}}\ntarget: {{index: {index}}}\nversioning: read_time\n")
-    result = program.run(*flags(cassandra, elastic.url, free_port(), path), timeout=30)
+    result = program.run(*flags(cassandra, elastic.url, path), timeout=30)
     assert result.code == 2 and "index.gc_deletes" in result.err, result
 
 

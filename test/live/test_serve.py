@@ -14,6 +14,7 @@ import urllib.request
 import pytest
 import servers
 import yaml
+from port import Port
 
 ROOT = servers.ROOT
 sys.path.append(str(ROOT / "demo"))
@@ -79,12 +80,12 @@ class Relay:
     """A port before a server; down() is a server that went away."""
 
     def __init__(self, host, port):
-        self.target, self.port, self.listener, self.socks = (host, port), 0, None, set()
+        self.target, self.kept, self.listener, self.socks = (host, port), Port(), None, set()
+        self.port = self.kept.number
         self.up()
 
     def up(self):
-        self.listener = socket.create_server(("127.0.0.1", self.port))
-        self.port = self.listener.getsockname()[1]
+        self.listener = self.kept.listen()
         threading.Thread(target=self.accept, args=(self.listener,), daemon=True).start()
 
     def down(self):

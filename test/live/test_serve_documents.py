@@ -2,7 +2,6 @@
 import json
 import pathlib
 import re
-import socket
 import time
 import urllib.error
 import urllib.request
@@ -60,27 +59,21 @@ def mapping(folder, object_type, keyspace, index, more=""):
     return path
 
 
-def free_port():
-    with socket.create_server(("127.0.0.1", 0)) as s:
-        return s.getsockname()[1]
-
-
-def flags(cassandra, elastic_url, port, *mappings):
-    return ["serve", "--listen", f"127.0.0.1:{port}", "--cassandra-hosts", cassandra.host, "--cassandra-port", cassandra.port,
+def flags(cassandra, elastic_url, *mappings):
+    return ["serve", "--listen", "127.0.0.1:0", "--cassandra-hosts", cassandra.host, "--cassandra-port", cassandra.port,
             "--cassandra-username", servers.setting("USER"), "--cassandra-password", servers.setting("PASSWORD"),
             "--elastic-url", elastic_url, "--sync-timeout", "60s", *[word for m in mappings for word in ("--mapping", m)]]
 
 
 class Api:
-    def __init__(self, port):
-        self.url = f"http://127.0.0.1:{port}"
+    def __init__(self, server):
+        """Waits until it is ready."""
+        self.url = "http://" + server.expect(r"event=listening address=(\S+)", 60)[1]
         self.opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-
-    def wait(self, server):
         for _ in range(200):
             try:
                 if self.opener.open(self.url + "/health/ready", timeout=2).status == 200:
-                    return self
+                    return
             except OSError:
                 pass
             if server.process.poll() is not None:
@@ -103,9 +96,8 @@ def served(tmp_path, program, cassandra, elastic, tables, index, request):
     elastic.create(index)
     hooks = []
     proxy = Proxy(elastic.url, lambda *step: [hook(*step) for hook in hooks]).start()
-    port = free_port()
-    with program.start(*flags(cassandra, proxy.url, port, mapping(tmp_path, object_type, tables, index))) as server:
-        api = Api(port).wait(server)
+    with program.start(*flags(cassandra, proxy.url, mapping(tmp_path, object_type, tables, index))) as server:
+        api = Api(server)
         api.hooks, api.proxy, api.server = hooks, proxy, server
         yield api
     proxy.stop()
@@ -232,7 +224,7 @@ def test_many_documents_of_one_course(served, db, tables, elastic, index):
 
 
 def test_index_that_is_not_there(program, cassandra, elastic, tables, index, tmp_path):
-    result = program.run(*flags(cassandra, elastic.url, free_port(), mapping(tmp_path, "batch", tables, index)), timeout=30)
+    result = program.run(*flags(cassandra, elastic.url, mapping(tmp_path, "batch", tables, index)), timeout=30)
     assert result.code == 2, result
     assert f'there is no index or alias "{index}"' in result.err and "Create it" in result.err
     assert elastic.call("GET", f"/{index}")[0] == 404, "never created silently"
@@ -241,7 +233,7 @@ def test_index_that_is_not_there(program, cassandra, elastic, tables, index, tmp
 def test_alias_of_two_indices(program, cassandra, elastic, tables, index, tmp_path):
     for n in (1, 2):
         elastic.create(f"{index}-{n}", aliases={f"{index}-a": {}})
-    result = program.run(*flags(cassandra, elastic.url, free_port(), mapping(tmp_path, "batch", tables, f"{index}-a")), timeout=30)
+    result = program.run(*flags(cassandra, elastic.url, mapping(tmp_path, "batch", tables, f"{index}-a")), timeout=30)
     assert result.code == 2 and "stands for 2 indices" in result.err, result
 
 
@@ -252,7 +244,7 @@ def test_alias_of_two_indices(program, cassandra, elastic, tables, index, tmp_pa
 def test_mistake_in_a_mapping(program, cassandra, elastic, tables, index, tmp_path, more, words):
     elastic.create(index)
     path = mapping(tmp_path, "batch", tables, index, more)
-    result = program.run(*flags(cassandra, elastic.url, free_port(), path), timeout=30)
+    result = program.run(*flags(cassandra, elastic.url, path), timeout=30)
     assert result.code == 2, result
     assert re.search(re.escape(str(path)) + r":\d+:\d+: " + re.escape(words), result.err), result
 
@@ -261,6 +253,6 @@ def test_column_that_the_table_lacks(program, cassandra, elastic, tables, index,
     elastic.create(index)
     path = mapping(tmp_path, "location", tables, index)
     path.write_text(path.read_text().replace("copy: {identifier: id}", "copy: {identifier: idd}"))
-    result = program.run(*flags(cassandra, elastic.url, free_port(), path), timeout=30)
+    result = program.run(*flags(cassandra, elastic.url, path), timeout=30)
     assert result.code == 2, result
     assert 'copy: there is no field "idd" at this step; did you mean "id"' in result.err, result
