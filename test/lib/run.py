@@ -30,7 +30,7 @@ GROUPS = ["build", "unit", "lint", "flow", "live", "fuzz", "dist"]
 UNIT_BUILDS, FLOW_BUILDS, LIVE_BUILD, FUZZ_BUILD, TIDY_BUILD = ["gcc", "asan"], ["asan", "tsan"], "gcc", "fuzz", "asan"
 CHECKS = ["layers", "format", "tidy", "cppcheck", "shell", "python", "reference"]
 # Seconds a step may take before it is stopped and counted as failed.
-LIMIT = {"build": 900, "unit": 600, "lint": 1800, "flow": 1500, "live": 1500, "long": 5400}
+LIMIT = {"build": 900, "unit": 600, "lint": 1800, "flow": 1500, "live": 1500, "fuzz": 600, "long": 5400}
 BESIDE = "beside"  # threads of this name run what only needs the processor, and leave it to the tests that wait
 # A session of its own is an own group to Linux, which has a nice value, too.
 POLITE = ["sh", "-c", 'echo 15 2>/dev/null >/proc/self/autogroup; exec nice -n 15 "$@"', "sh"]
@@ -399,7 +399,10 @@ def fuzz(tally, builds, pattern, long):
     if not builds.ok(FUZZ_BUILD):
         tally.add("fuzz", 0, max(1, len(sources)), 0, "not run: the build failed")
         return
-    seconds = 60 if long else 5
+    amount, title = ["-max_total_time=60"], "fuzz, 60 s each"
+    if not long:  # what a change broke, by the same inputs each time; the long form looks for what nobody has found yet
+        amount, title = ["-seed=1", "-runs=50000"], "fuzz, 50000 each"
+        shutil.rmtree(BUILD / "log/fuzz", ignore_errors=True)
 
     def one(name):
         program = BUILD / "fuzz/test/fuzz" / f"fuzz_{name}"
@@ -408,19 +411,17 @@ def fuzz(tally, builds, pattern, long):
         fresh, corpus = BUILD / "log/fuzz" / name, ROOT / "test/fuzz/corpus" / name
         fresh.mkdir(parents=True, exist_ok=True)
         folders = [str(fresh)] + ([str(corpus)] if corpus.is_dir() else [])
-        # The short form looks at what a change broke, the same way each time; the long one for what nobody has found yet.
-        seed = 0 if long else 1
-        return shell([str(program), f"-seed={seed}", f"-max_total_time={seconds}", "-timeout=10", "-rss_limit_mb=2048",
-                      "-print_final_stats=1", f"-artifact_prefix={BUILD}/log/fuzz-{name}-", *folders], seconds + 120)
+        return shell([str(program), *amount, "-timeout=60", "-rss_limit_mb=2048", "-print_final_stats=1",
+                      f"-artifact_prefix={BUILD}/log/fuzz-{name}-", *folders], LIMIT["fuzz"])
 
     chosen = [n for n in sources if not pattern or re.search(pattern, n)]
     details, failed = [], 0
-    with concurrent.futures.ThreadPoolExecutor(int(JOBS)) as pool:
+    with concurrent.futures.ThreadPoolExecutor(int(JOBS), BESIDE) as pool:
         for name, (code, output) in zip(chosen, pool.map(one, chosen)):
             if code:
                 failed += 1
                 details.append(f"--- fuzz {name}\n{tail(output, 50)}")
-    tally.add(f"fuzz, {seconds} s each", len(chosen) - failed, failed, time.monotonic() - begin, "\n".join(details))
+    tally.add(title, len(chosen) - failed, failed, time.monotonic() - begin, "\n".join(details))
 
 
 # --- the archive -------------------------------------------------------------------------------------
@@ -503,13 +504,11 @@ def main():
         run(group)
     with concurrent.futures.ThreadPoolExecutor(1, BESIDE) as pool:
         later = [pool.submit(run, "dist")] if "dist" in groups else []
-        later += [pool.submit(builds.ok, FUZZ_BUILD)] if "fuzz" in groups else []
+        later += [pool.submit(run, "fuzz")] if "fuzz" in groups else []
         if "live" in groups:
             run("live")
         for done in later:
             done.result()
-    if "fuzz" in groups:  # by the clock: it wants the processor for itself
-        run("fuzz")
     for name, check in tally.beside.items():
         try:
             lint_result(tally, name, check.result())
