@@ -54,9 +54,9 @@ def make_ring():
 @pytest.fixture
 def elastic():
     """Without an index; Direct starts it."""
-    with peer_http.Elastic() as e:
-        e.stop()
-        yield e
+    e = peer_http.Elastic()
+    yield e
+    e.stop()
 
 
 @pytest.fixture

@@ -16,9 +16,9 @@ KINDS = {"basic": (["--elastic-username", "syncer", "--elastic-password"], BASIC
 @pytest.fixture
 def secure(program, make_ring, certs):
     """An index behind TLS."""
-    with peer_http.Elastic(tls=certs.server_context()) as e:
-        e.stop()
-        yield Direct(program, make_ring(page_rows=10), e)
+    e = peer_http.Elastic(tls=certs.server_context())
+    yield Direct(program, make_ring(page_rows=10), e)
+    e.stop()
 
 
 @pytest.mark.parametrize("kind", KINDS)

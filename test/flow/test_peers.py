@@ -1,8 +1,11 @@
 """The peers themselves: what they compute must be right, or the other tests mean nothing."""
 import json
 import pathlib
+import socket
 
 import peer_cql
+import peer_http
+import pytest
 
 VECTORS = json.loads((pathlib.Path(__file__).resolve().parents[1] / "data" / "cql-vectors.json").read_text())
 
@@ -44,3 +47,26 @@ def test_token_ranges_follow_the_server():
     assert rows(where + "> ?", -2**63) == rows(where + "<= ?", -2**63) == 100
     assert rows(where + "> ? AND token(p) <= ?", 5, 5) == rows(where + "> ? AND token(p) <= ?", 5, -5) == 0
     assert rows(where + "> ? AND token(p) <= ?", -2**63, 0) + rows(where + "> ? AND token(p) <= ?", 0, 2**63 - 1) == 100
+
+
+def nobody_gets(port):
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.1", port), 60)
+    with socket.socket() as other, pytest.raises(OSError, match="in use"):
+        other.bind(("127.0.0.1", port))
+
+
+def test_a_server_that_is_down_keeps_its_port():
+    with peer_http.SyncApi() as api:
+        api.stop()
+        nobody_gets(api.port)
+        api.start()
+        socket.create_connection(("127.0.0.1", api.port), 60).close()
+
+
+def test_a_node_that_is_down_keeps_its_port():
+    with peer_cql.Ring(nodes=2) as ring:
+        ring.nodes[0].down()
+        nobody_gets(ring.port)
+        ring.nodes[0].up()
+        socket.create_connection(("127.0.0.1", ring.port), 60).close()

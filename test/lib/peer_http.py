@@ -68,7 +68,8 @@ class Request:
 
 class HttpPeer:
     def __init__(self, tls=None, address="127.0.0.1"):
-        self.tls, self.address, self.kept, self.port = tls, address, None, 0
+        self.tls, self.address, self.kept = tls, address, Port(address)
+        self.port = self.kept.number
         self.calls, self.changed, self.scripts, self.always = [], threading.Condition(), {}, None
         self.conn_count, self.socks, self.listener = 0, [], None
         self.in_flight = self.most_in_flight = 0
@@ -88,15 +89,14 @@ class HttpPeer:
     # ---- life
 
     def start(self):
-        self.kept = self.kept or Port(self.address)
-        self.listener, self.port = self.kept.listen(), self.kept.number
+        self.listener = self.kept.listen()
         if self.line:  # nothing in between that takes bytes before they are due
             self.listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8192)
         threading.Thread(target=self.accept, args=(self.listener,), daemon=True).start()
         return self
 
     def stop(self):
-        """Until the next start nobody else gets the port."""
+        """The port stays ours: refused until the next start."""
         if self.listener:
             try:
                 self.listener.shutdown(socket.SHUT_RDWR)
